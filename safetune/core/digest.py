@@ -1,0 +1,48 @@
+"""Digests of values: one canonical JSON form, so that equal values have equal digests on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+
+JSON = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
+
+
+def canonical(value: JSON) -> bytes:
+    """Return the canonical JSON bytes of `value`: sorted keys, no spaces, UTF-8, no NaN or infinity.
+
+    The form follows the idea of RFC 8785; numbers are written as Python's `repr` writes them.
+
+    Raises:
+        ValueError: for NaN or an infinity.
+        TypeError: for a value that is not JSON.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+    ).encode("utf-8")
+
+
+def _plain(value: object) -> object:
+    """Turn read-only mappings and sequences into what `json` writes."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"not a JSON value: {type(value).__name__}")
+
+
+def sha256_hex(data: bytes) -> str:
+    """Return the SHA-256 of `data` as 64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(value: JSON) -> str:
+    """Return the SHA-256 hex digest of the canonical JSON form of `value`."""
+    return sha256_hex(canonical(value))
+
+
+def short(full: str) -> str:
+    """Return the first 12 digits of a digest: what a person reads; commands accept any unambiguous prefix."""
+    return full[:12]

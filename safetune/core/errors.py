@@ -1,0 +1,98 @@
+"""Every error a person can meet, and the one table of exit codes.
+
+    SafetuneError
+      UsageError            2   the command line or an argument is wrong
+        PlaybookError       2   the playbook is wrong (carries all diagnostics at once)
+      InconclusiveError     4   something that must be known is not known (never a pass)
+      IntegrityError        5   stored bytes are not what the ledger says
+      StalePlanError        5   the world is not the one the plan was made for
+      RunError              6   training, evaluation or launch failed
+        MachineError        6   the machine refused: disk full, read-only, permission
+      InterruptedRun      130   stopped by a person or a scheduler
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes, the same for every command."""
+
+    DONE = 0
+    BUG = 1
+    USAGE = 2
+    FAIL = 3
+    INCONCLUSIVE = 4
+    STALE = 5
+    FAILED_RUN = 6
+    ROLLED_BACK = 7
+    CHANGES = 10
+    INTERRUPTED = 130
+
+
+EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
+    ExitCode.DONE: "done, or the gate said PASS",
+    ExitCode.BUG: "a bug in safetune (a crash file was written)",
+    ExitCode.USAGE: "usage or playbook error",
+    ExitCode.FAIL: "gate FAIL",
+    ExitCode.INCONCLUSIVE: "gate INCONCLUSIVE or approval missing",
+    ExitCode.STALE: "stale plan or evidence",
+    ExitCode.FAILED_RUN: "training, evaluation or launch failed (a gate ERROR included)",
+    ExitCode.ROLLED_BACK: "rolled back automatically",
+    ExitCode.CHANGES: "changes (only plan --detailed-exitcode)",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+class SafetuneError(Exception):
+    """An error with a message for a person and the next thing to do."""
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SafetuneError):
+    """The command line, an option or a name is wrong."""
+
+
+class InconclusiveError(SafetuneError):
+    """Something a decision needs is not known."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+class IntegrityError(SafetuneError):
+    """Stored bytes are missing or are not what was recorded."""
+
+    exit_code = ExitCode.STALE
+
+
+class StalePlanError(SafetuneError):
+    """A saved plan no longer describes the world; `changes` says what differs."""
+
+    exit_code = ExitCode.STALE
+
+    def __init__(self, message: str, *, changes: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.changes = changes
+
+
+class RunError(SafetuneError):
+    """Training, evaluation or a launch failed."""
+
+    exit_code = ExitCode.FAILED_RUN
+
+
+class MachineError(RunError):
+    """The machine refused: no space, read-only file system, missing permission."""
+
+
+class InterruptedRun(SafetuneError):
+    """A person or a scheduler stopped the run; running the same command again continues it."""
+
+    exit_code = ExitCode.INTERRUPTED

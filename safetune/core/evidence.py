@@ -1,0 +1,87 @@
+"""Evidence: one row per item, and what an evaluation adds up to. Every statistic reads only these rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from safetune.core.digest import JSON
+from safetune.core.playbook import Metric
+
+CANDIDATE = "candidate"
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge says of one response: a label, and a score in [0, 1] for the judge's positive class."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt of a suite. `reference` is the expected answer where the judge needs one."""
+
+    item_id: str
+    text: str
+    slice: str = ""
+    cluster: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One judged response. `sample` counts repeated responses to one prompt from 0."""
+
+    item_id: str
+    suite: str
+    slice: str
+    cluster: str
+    arm: str
+    sample: int
+    prompt_digest: str
+    output: str
+    judge: str
+    judge_score: float
+    label: str
+
+    @property
+    def row(self) -> Mapping[str, JSON]:
+        """The JSONL row of this item."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteEvidence:
+    """All items of one suite for both arms, and whether the instrument can be trusted.
+
+    `expected` is the number of items each arm must have; `controls_failed` names judge controls that were labelled
+    wrongly (any makes the suite ERROR); `error` is why the suite could not be measured, or empty.
+    """
+
+    suite: str
+    suite_digest: str
+    judge: str
+    judge_version: str
+    metrics: tuple[Metric, ...]
+    expected: int
+    candidate: tuple[Item, ...]
+    baseline: tuple[Item, ...] = ()
+    controls_run: int = 0
+    controls_failed: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """What was measured: `subject` and `baseline` are model identities (digests), `baseline` empty when none."""
+
+    subject: str
+    baseline: str
+    suites: tuple[SuiteEvidence, ...]
+
+    def suite(self, name: str) -> SuiteEvidence | None:
+        """Return the evidence of the suite called `name`, or None."""
+        return next((s for s in self.suites if s.suite == name), None)

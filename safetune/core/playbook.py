@@ -1,0 +1,282 @@
+"""The playbook as the machine sees it: what a person asked for, checked and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from safetune.core.digest import JSON, digest
+from safetune.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """The model to start from.
+
+    `kind` is `embedded` (shipped by a package), `folder`, `gguf` (one file) or `hub` (id plus pinned revision);
+    `location` is the name, the absolute path or the hub id.
+    """
+
+    kind: str
+    location: str
+    revision: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows for training or evaluation, pinned by digest. `path` is absolute; it never enters a digest."""
+
+    name: str
+    path: str
+    sha256: str
+    licence: str
+    consent: str
+    origin: str
+    use: tuple[str, ...]
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """What makes two sources the same for training: the name used in mixtures and the bytes."""
+        return {"name": self.name, "sha256": self.sha256}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A rate over items: the share whose label is in `counts`. `worse` is `higher` or `lower`."""
+
+    name: str
+    counts: tuple[str, ...]
+    worse: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How responses are generated. Greedy only: no temperature, so equal inputs give equal outputs."""
+
+    max_new_tokens: int
+    system_prompt: str = ""
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """The JSON form that enters digests."""
+        return {"greedy": True, "max_new_tokens": self.max_new_tokens, "system_prompt": self.system_prompt}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSource:
+    """Where a suite's prompts come from.
+
+    `kind` is `bundled` (a JSONL file beside the definition), `generator` (a plugin name with seed and count) or
+    `public` (a file in the data root, pinned by sha256); `options` holds the reader's settings.
+    """
+
+    kind: str
+    location: str
+    sha256: str = ""
+    options: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A named set of prompts, the judge of one response, and the metrics over the labels."""
+
+    name: str
+    description: str
+    prompts: PromptSource
+    judge: str
+    metrics: tuple[Metric, ...]
+    decoding: Decoding
+    licence: str
+    origin: str
+    slice: str = ""
+    cluster: str = ""
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """Everything that can change a measurement, as JSON; paths are left out, digests are in."""
+        prompts: dict[str, JSON] = {"kind": self.prompts.kind, "options": self.prompts.options}
+        prompts["content"] = self.prompts.sha256 or self.prompts.location
+        return {
+            "name": self.name,
+            "prompts": prompts,
+            "judge": self.judge,
+            "metrics": [{"name": m.name, "counts": sorted(m.counts), "worse": m.worse} for m in self.metrics],
+            "decoding": self.decoding.identity,
+            "slice": self.slice,
+            "cluster": self.cluster,
+        }
+
+    @property
+    def digest(self) -> str:
+        """Digest of `identity`."""
+        return digest(self.identity)
+
+    def metric(self, name: str) -> Metric | None:
+        """Return the metric called `name`, or None."""
+        return next((m for m in self.metrics if m.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a guardrail demands, as rates in [0, 1]. None means: not demanded.
+
+    `at_most` and `at_least` bound the candidate alone; `worse_by_at_most` and `better_by_at_least` bound the paired
+    difference to the baseline, in the direction that the metric calls worse or better.
+    """
+
+    at_most: float | None = None
+    at_least: float | None = None
+    worse_by_at_most: float | None = None
+    better_by_at_least: float | None = None
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """The JSON form that enters digests."""
+        return {
+            "at_most": self.at_most,
+            "at_least": self.at_least,
+            "worse_by_at_most": self.worse_by_at_most,
+            "better_by_at_least": self.better_by_at_least,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """One limit (or several) on one metric of one suite, with the reason written by the person who set it."""
+
+    name: str
+    suite: str
+    metric: str
+    limits: Limits
+    why: str
+    severity: str = "block"
+    confidence: float = 0.95
+    min_samples: int = 30
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """The JSON form that enters the guardrail digest; the reason is part of it."""
+        return {
+            "name": self.name,
+            "suite": self.suite,
+            "metric": self.metric,
+            "limits": self.limits.identity,
+            "why": self.why,
+            "severity": self.severity,
+            "confidence": self.confidence,
+            "min_samples": self.min_samples,
+        }
+
+
+def guardrails_digest(guardrails: tuple[Guardrail, ...]) -> str:
+    """Return the digest of a gate: its guardrails in name order."""
+    return digest([g.identity for g in sorted(guardrails, key=lambda g: g.name)])
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter (Hu et al., arXiv:2106.09685). `target_modules` is `all-linear` or a tuple of module names."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ("all-linear",)
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """The JSON form that enters digests and jobs."""
+        return {
+            "kind": "lora",
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "dropout": self.dropout,
+            "target_modules": list(self.target_modules),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Technique:
+    """A named training-time method, its options, and the playbook sources that it reads (with shares)."""
+
+    name: str
+    options: Mapping[str, JSON]
+    sources: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How training is launched: processes, an accelerate config file (absolute path or empty), torch threads each."""
+
+    num_processes: int = 1
+    config_file: str = ""
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One training step, its evaluation and its gate. `adapter` None means: all weights are trained."""
+
+    name: str
+    trainer: str
+    sources: tuple[tuple[str, float], ...]
+    train: Mapping[str, JSON]
+    adapter: Adapter | None
+    techniques: tuple[Technique, ...]
+    gate: tuple[str, ...]
+    seed: int
+    launch: Launch = Launch()
+
+
+@dataclass(frozen=True, slots=True)
+class Sprint:
+    """Stages with one objective; `success` names the guardrails that say whether the objective was met."""
+
+    name: str
+    objective: str
+    success: tuple[str, ...]
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackRule:
+    """What happens when a gate does not say PASS.
+
+    `to` is `last-promoted` (the channel stays where the last promotion put it) or `sprint-start` (the channel goes
+    back to where it was before this sprint); `then` is `stop` (the candidate is rejected) or `hold` (it is kept
+    aside, neither promoted nor rejected).
+    """
+
+    on: tuple[Verdict, ...]
+    to: str
+    then: str
+
+
+@dataclass(frozen=True, slots=True)
+class Playbook:
+    """A whole playbook. `digest` is over the content a person wrote, wherever the file lies."""
+
+    name: str
+    purpose: str
+    owners: tuple[str, ...]
+    model: ModelRef
+    sources: tuple[Source, ...]
+    suites: tuple[Suite, ...]
+    guardrails: tuple[Guardrail, ...]
+    sprints: tuple[Sprint, ...]
+    rollback: tuple[RollbackRule, ...]
+    channel: str
+    digest: str
+    path: str
+
+    def source(self, name: str) -> Source:
+        """Return the source called `name`; the loader has checked that it exists (KeyError otherwise)."""
+        return {s.name: s for s in self.sources}[name]
+
+    def suite(self, name: str) -> Suite:
+        """Return the suite called `name`; the loader has checked that it exists (KeyError otherwise)."""
+        return {s.name: s for s in self.suites}[name]
+
+    def gate_of(self, stage: Stage) -> tuple[Guardrail, ...]:
+        """Return the guardrails of a stage's gate, in the order the playbook lists them."""
+        return tuple(g for g in self.guardrails if g.name in stage.gate)

@@ -1,0 +1,72 @@
+"""Name -> object: our own table first, then the entry points of installed packages. Names only, never dotted paths."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+from safetune.core.errors import UsageError
+
+_BUILTIN: dict[str, dict[str, str]] = {
+    "trainer": {
+        "sft": "safetune.builtin.trainers.sft:SFT",
+        "dpo": "safetune.builtin.trainers.dpo:DPO",
+    },
+    "technique": {
+        "kl_regularization": "safetune.builtin.techniques.kl_regularization:KLRegularization",
+    },
+    "judge": {
+        "refusal": "safetune.builtin.judges.refusal:RefusalJudge",
+        "numeric": "safetune.builtin.judges.numeric:NumericJudge",
+    },
+    "prompts": {
+        "word-problems": "safetune.builtin.prompts.word_problems:WordProblems",
+    },
+    "launcher": {
+        "accelerate": "safetune.builtin.launchers.accelerate:AccelerateLauncher",
+        "local": "safetune.builtin.launchers.local:LocalLauncher",
+    },
+}
+
+KINDS = tuple(_BUILTIN)
+
+
+def _entry_points(kind: str) -> dict[str, EntryPoint]:
+    """Return installed plugins of `kind`, without the ones that would shadow a built-in name."""
+    found = {point.name: point for point in entry_points(group=f"safetune.{kind}")}
+    return {name: point for name, point in found.items() if name not in _BUILTIN[kind]}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Return all plugin names of `kind`, sorted."""
+    return tuple(sorted({*_BUILTIN[kind], *_entry_points(kind)}))
+
+
+def suggest(name: str, known: tuple[str, ...]) -> str:
+    """Return ` did you mean "x"?` when a known name is close to `name`, else an empty string."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f' did you mean "{close[0]}"?' if close else ""
+
+
+def load(kind: str, name: str) -> object:
+    """Return a new instance of the plugin `name` of `kind`.
+
+    Raises:
+        UsageError: when no such plugin exists or when it cannot be imported.
+    """
+    target = _BUILTIN[kind].get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        factory = getattr(import_module(module), attribute)
+    else:
+        point = _entry_points(kind).get(name)
+        if point is None:
+            known = names(kind)
+            raise UsageError(f'no {kind} is called "{name}";{suggest(name, known)} known: {", ".join(known)}')
+        try:
+            factory = point.load()
+        except Exception as error:
+            raise UsageError(f'the {kind} plugin "{name}" ({point.value}) cannot be loaded: {error}') from error
+    instance: object = factory()
+    return instance

@@ -1,0 +1,127 @@
+"""Every seam of safetune on one page: what a plugin must look like. Plugins are reached by name through `plugins`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from safetune.core.digest import JSON
+from safetune.core.evidence import Judgement, Prompt
+
+# -- in the conductor (no ML library may be imported) ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A response whose label is known; every evaluation runs the judge's controls before it trusts the judge."""
+
+    name: str
+    prompt: str
+    response: str
+    label: str
+    reference: str = ""
+
+
+class Judge(Protocol):
+    """Labels one response."""
+
+    name: str
+    version: str  # changes whenever a label could change
+    controls: tuple[Control, ...]
+
+    def label(self, prompt: str, response: str, reference: str = "") -> Judgement:
+        """Label `response` to `prompt`; never raises on any text."""
+        ...
+
+
+class PromptGenerator(Protocol):
+    """Makes prompts from a seed, the same on every machine."""
+
+    name: str
+    version: str
+
+    def prompts(self, seed: int, count: int) -> tuple[Prompt, ...]:
+        """Return `count` distinct prompts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One piece of heavy work: a folder that holds job.json, progress.jsonl and, at the end, outcome.json."""
+
+    folder: Path
+    kind: str
+    threads: int = 1
+    num_processes: int = 1
+    config_file: str = ""
+
+
+class Launcher(Protocol):
+    """Turns a job into a command line; the engine starts it and reads the outcome file."""
+
+    name: str
+
+    def command(self, job: Job) -> tuple[str, ...]:
+        """Return the argument vector; it carries no secret."""
+        ...
+
+    def environment(self, job: Job) -> Mapping[str, str]:
+        """Return the variables to set on top of the allow-listed ones."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One thing worth showing while work runs. `kind` is a short word, `fields` are its figures."""
+
+    kind: str
+    subject: str
+    fields: Mapping[str, JSON] = field(default_factory=dict)
+
+
+Listener = Callable[[Progress], None]
+
+# -- in the worker (may import torch; typed with plain objects so that this page imports none) -------------------------
+
+LossT = TypeVar("LossT")
+
+
+@dataclass(frozen=True, slots=True)
+class TechniqueSetup:
+    """What a technique gets before the first step.
+
+    `model` is the (possibly adapter-wrapped) model, `tokenizer` its tokenizer, `rows` the training-format rows of
+    the technique's own sources by name, `options` the playbook's options, `seed` the stage's seed.
+    """
+
+    model: object
+    tokenizer: object
+    rows: Mapping[str, Sequence[Mapping[str, JSON]]]
+    shares: Mapping[str, float]
+    options: Mapping[str, JSON]
+    seed: int
+    steps: int
+
+
+class TrainingTechnique(Protocol[LossT]):
+    """A training-time method that adds to the loss of each micro-batch."""
+
+    name: str
+
+    def prepare(self, setup: TechniqueSetup) -> None:
+        """Get ready; raises RunError when the combination cannot work."""
+        ...
+
+    def penalty(self, model: object, step: int, share: float) -> LossT | None:
+        """Return the term to add to the loss of this micro-batch, or None.
+
+        `share` is this micro-batch's share of the optimizer step (tokens of it / tokens of the step), so that one
+        step of 8 rows and 8 accumulated micro-batches of 1 row add up to the same gradient.
+        """
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return figures of the last step to log, by name."""
+        ...
