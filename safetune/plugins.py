@@ -6,6 +6,7 @@ import difflib
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
+from safetune import __version__
 from safetune.core.errors import UsageError
 
 _BUILTIN: dict[str, dict[str, str]] = {
@@ -41,6 +42,15 @@ def _entry_points(kind: str) -> dict[str, EntryPoint]:
 def names(kind: str) -> tuple[str, ...]:
     """Return all plugin names of `kind`, sorted."""
     return tuple(sorted({*_BUILTIN[kind], *_entry_points(kind)}))
+
+
+def provider(kind: str, name: str) -> str:
+    """Return who provides the plugin and in which version, without importing it; changes when its code is replaced."""
+    if name in _BUILTIN[kind]:
+        release = __version__.rpartition(".")[0]
+        return f"safetune {release}"
+    point = _entry_points(kind)[name]
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
 
 
 def suggest(name: str, known: tuple[str, ...]) -> str:

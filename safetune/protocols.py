@@ -85,15 +85,16 @@ Listener = Callable[[Progress], None]
 
 # -- in the worker (may import torch; typed with plain objects so that this page imports none) -------------------------
 
-LossT = TypeVar("LossT")
+LossT_co = TypeVar("LossT_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TechniqueSetup:
     """What a technique gets before the first step.
 
-    `model` is the (possibly adapter-wrapped) model, `tokenizer` its tokenizer, `rows` the training-format rows of
-    the technique's own sources by name, `options` the playbook's options, `seed` the stage's seed.
+    `model` is the (possibly adapter-wrapped) model at the start of the stage, `tokenizer` its tokenizer, `rows` the
+    rows of the technique's own sources by name with their `shares`, `options` the playbook's options, `steps` the
+    number of optimizer steps, `seed` the stage's seed.
     """
 
     model: object
@@ -105,23 +106,61 @@ class TechniqueSetup:
     steps: int
 
 
-class TrainingTechnique(Protocol[LossT]):
-    """A training-time method that adds to the loss of each micro-batch."""
+class TrainingTechnique(Protocol[LossT_co]):
+    """A training-time method that adds a term to the loss of each optimizer step.
+
+    Everything it does must be a function of the setup and the step number, so that a resumed run equals an
+    uninterrupted one.
+    """
 
     name: str
 
     def prepare(self, setup: TechniqueSetup) -> None:
-        """Get ready; raises RunError when the combination cannot work."""
+        """Get ready, before any weight has moved.
+
+        Raises:
+            UsageError: when an option or a combination cannot work.
+        """
         ...
 
-    def penalty(self, model: object, step: int, share: float) -> LossT | None:
-        """Return the term to add to the loss of this micro-batch, or None.
-
-        `share` is this micro-batch's share of the optimizer step (tokens of it / tokens of the step), so that one
-        step of 8 rows and 8 accumulated micro-batches of 1 row add up to the same gradient.
-        """
+    def penalty(self, model: object, step: int) -> LossT_co:
+        """Return the whole term of optimizer step `step` (from 0); the trainer scales it for accumulation."""
         ...
 
     def metrics(self) -> Mapping[str, float]:
         """Return figures of the last step to log, by name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSetup:
+    """What a trainer gets: the loaded model and tokenizer, ordered rows, TRL arguments and techniques.
+
+    `adapter` holds LoRA settings or is None for all weights; `callbacks` are transformers callbacks.
+    """
+
+    model: object
+    tokenizer: object
+    rows: Sequence[Mapping[str, JSON]]
+    arguments: Mapping[str, JSON]
+    adapter: Mapping[str, JSON] | None
+    techniques: Sequence[TrainingTechnique[object]]
+    callbacks: Sequence[object]
+
+
+class Trainer(Protocol):
+    """Builds a transformers Trainer for a setup; the worker runs it."""
+
+    name: str
+
+    def argument_names(self) -> frozenset[str]:
+        """Return the names of all arguments that the trainer's configuration knows."""
+        ...
+
+    def build(self, setup: TrainingSetup) -> object:
+        """Return a trainer with `train(resume_from_checkpoint=...)` and `save_model(folder)`.
+
+        Raises:
+            UsageError: when rows or arguments do not fit.
+        """
         ...

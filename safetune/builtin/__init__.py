@@ -1,0 +1,1 @@
+"""Our own plugins, without privileges: everything else reaches them by name."""

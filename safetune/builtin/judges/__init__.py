@@ -1,0 +1,1 @@
+"""Judges: each labels one response."""

@@ -1,0 +1,1 @@
+"""Launchers: each turns a job into a command line."""

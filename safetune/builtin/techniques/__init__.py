@@ -1,0 +1,1 @@
+"""Training-time safety techniques. Worker side: may import torch."""

@@ -1,0 +1,1 @@
+"""Trainers: TRL behind one seam. Worker side: may import torch."""

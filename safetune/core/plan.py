@@ -1,0 +1,283 @@
+"""Facts in, plan out. Pure: the same playbook, facts and standing always give the same plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from safetune.core.digest import JSON, digest
+from safetune.core.errors import ExitCode
+from safetune.core.playbook import Guardrail, Playbook, Sprint, Stage, Suite, guardrails_digest
+from safetune.core.standing import StageStanding, Standing
+from safetune.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What was found about one named thing: its identity (a digest or a version), its size, or what is wrong.
+
+    `size` is rows for a source, items for a suite, bytes for a model; None when unknown. `note` is worth showing.
+    """
+
+    name: str
+    identity: str
+    size: int | None = None
+    problem: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What surveying the world found. `seconds_per_step` maps a training shape to (seconds, where measured)."""
+
+    model: Fact
+    sources: Mapping[str, Fact]
+    suites: Mapping[str, Fact]
+    plugins: Mapping[str, Fact]
+    free_bytes: int
+    ledger_head: str
+    seconds_per_step: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """One stage of a plan. `action` is run, cached or blocked; `steps` is what a run will still do.
+
+    `input_key` is the key of the stage it builds on, or empty for the base model; `exit_code` is what a blocked stage
+    ends the run with.
+    """
+
+    sprint: str
+    stage: str
+    key: str
+    input_key: str
+    action: str
+    steps: tuple[str, ...]
+    why: str
+    checkpoint: str = ""
+    shape: str = ""
+    seconds: float | None = None
+    seconds_origin: str = "unknown"
+    exit_code: ExitCode = ExitCode.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be done and why. `bindings` names everything the plan rests on; `run` compares them one by one."""
+
+    playbook: str
+    path: str
+    model: str
+    channel: str
+    rollback_target: str
+    stages: tuple[PlannedStage, ...]
+    bindings: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Digest of the bindings: two plans with equal digests would do exactly the same."""
+        return digest(self.bindings)
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether running the plan would do anything."""
+        return any(stage.action != "cached" for stage in self.stages)
+
+
+def stage_key(playbook: Playbook, stage: Stage, input_key: str, facts: Facts) -> str:
+    """Return the identity of what a stage trains: input, data, method, settings and seed; not names, paths or gates."""
+    shares = {name: share for name, share in stage.sources}
+    return digest(
+        {
+            "input": input_key or facts.model.identity,
+            "trainer": stage.trainer,
+            "trainer_version": facts.plugins[f"trainer {stage.trainer}"].identity,
+            "sources": [{**playbook.source(n).identity, "share": share} for n, share in sorted(shares.items())],
+            "train": stage.train,
+            "adapter": stage.adapter.identity if stage.adapter else None,
+            "techniques": [
+                {
+                    "name": t.name,
+                    "version": facts.plugins[f"technique {t.name}"].identity,
+                    "options": t.options,
+                    "sources": [{**playbook.source(n).identity, "share": share} for n, share in sorted(t.sources)],
+                }
+                for t in stage.techniques
+            ],
+            "seed": stage.seed,
+            "num_processes": stage.launch.num_processes,
+        }
+    )
+
+
+def training_shape(stage: Stage, model: str) -> str:
+    """Return what the time of one training step depends on, as a digest."""
+    timed = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "packing")
+    return digest(
+        {
+            "model": model,
+            "trainer": stage.trainer,
+            "adapter": stage.adapter.identity if stage.adapter else None,
+            "train": {k: stage.train[k] for k in timed if k in stage.train},
+            "techniques": [{"name": t.name, "options": t.options} for t in stage.techniques],
+            "launch": [stage.launch.num_processes, stage.launch.threads],
+        }
+    )
+
+
+def evidence_basis(guardrails: tuple[Guardrail, ...], suites: tuple[Suite, ...], facts: Facts) -> str:
+    """Return the identity of a gate: its guardrails, the suites it measures, and the judges with their versions."""
+    return digest(
+        {
+            "guardrails": guardrails_digest(guardrails),
+            "suites": {s.name: s.digest for s in suites},
+            "judges": {s.judge: facts.plugins[f"judge {s.judge}"].identity for s in suites},
+        }
+    )
+
+
+def suites_of(playbook: Playbook, stage: Stage) -> tuple[Suite, ...]:
+    """Return the suites that a stage's gate needs, in playbook order."""
+    wanted = {g.suite for g in playbook.gate_of(stage)}
+    return tuple(s for s in playbook.suites if s.name in wanted)
+
+
+def make_plan(playbook: Playbook, facts: Facts, standing: Standing) -> Plan:
+    """Say for every stage whether it is run, cached or blocked, and why."""
+    stages: list[PlannedStage] = []
+    previous: PlannedStage | None = None
+    for sprint in playbook.sprints:
+        for stage in sprint.stages:
+            previous = _plan_stage(playbook, sprint, stage, previous, (facts, standing))
+            stages.append(previous)
+    current = standing.channels.get(playbook.channel)
+    return Plan(
+        playbook.name,
+        playbook.path,
+        facts.model.name,
+        playbook.channel,
+        current.current if current else "",
+        tuple(stages),
+        _bindings(playbook, facts, standing, tuple(stages)),
+    )
+
+
+def _plan_stage(
+    playbook: Playbook, sprint: Sprint, stage: Stage, previous: PlannedStage | None, world: tuple[Facts, Standing]
+) -> PlannedStage:
+    facts, standing = world
+    input_key = previous.key if previous else ""
+    key = stage_key(playbook, stage, input_key, facts)
+    shape = training_shape(stage, facts.model.identity)
+    found = standing.stages.get(key)
+    planned = PlannedStage(sprint.name, stage.name, key, input_key, "run", (), "", shape=shape)
+    seconds = facts.seconds_per_step.get(shape)
+    steps = stage.train.get("max_steps")
+    if seconds and isinstance(steps, int) and steps > 0:
+        planned = _with(planned, seconds=seconds[0] * steps, seconds_origin=f"{seconds[0]:.2f} s/step in {seconds[1]}")
+    if problem := _problem(playbook, stage, facts):
+        return _with(planned, action="blocked", why=problem, exit_code=ExitCode.USAGE)
+    if previous and previous.action == "blocked":
+        why = f"its input, stage {previous.stage}, is blocked"
+        return _with(planned, action="blocked", why=why, exit_code=previous.exit_code)
+    return _decide_action(planned, previous, found, standing, _basis(playbook, stage, facts))
+
+
+def _basis(playbook: Playbook, stage: Stage, facts: Facts) -> str:
+    return evidence_basis(playbook.gate_of(stage), suites_of(playbook, stage), facts)
+
+
+def _decide_action(
+    planned: PlannedStage,
+    previous: PlannedStage | None,
+    found: StageStanding | None,
+    standing: Standing,
+    basis: str,
+) -> PlannedStage:
+    """Compare what the ledger says about this stage with what the playbook asks for."""
+    if found is None or not found.checkpoint:
+        after = f"; input known after {previous.stage}" if previous and previous.action == "run" else ""
+        why = "the last attempt failed; it will be tried again" if found else "never trained with these inputs"
+        return _with(planned, steps=("train", "evaluate", "gate"), why=why + after)
+    planned = _with(planned, checkpoint=found.checkpoint, seconds=None, seconds_origin="already trained")
+    status = standing.checkpoints[found.checkpoint].status
+    if found.verdict is None:
+        return _with(planned, steps=("evaluate", "gate"), why="trained, not yet gated")
+    if found.basis != basis:
+        why = f"the gate changed since its recorded {found.verdict}; gating again needs --reason"
+        return _with(planned, steps=("evaluate", "gate again"), why=why)
+    if found.verdict is not Verdict.PASS:
+        why = f"its gate said {found.verdict} (ledger line {found.gate}); a recorded verdict is final"
+        return _with(planned, action="blocked", why=why, exit_code=found.verdict.exit_code)
+    if status == "quarantined":
+        why = "its checkpoint was rolled back and is quarantined; it needs a new passing gate: evaluate --gate --reason"
+        return _with(planned, action="cached", why=why)
+    if found.settled == "promoted":
+        return _with(planned, action="cached", why=f"PASS, promoted (ledger line {found.gate})")
+    return _with(planned, steps=("promote",), why=f"PASS (ledger line {found.gate}), not yet promoted")
+
+
+def _with(planned: PlannedStage, **changes: object) -> PlannedStage:
+    from dataclasses import replace
+
+    return replace(planned, **changes)  # type: ignore[arg-type]
+
+
+def _problem(playbook: Playbook, stage: Stage, facts: Facts) -> str:
+    """Return the first thing missing in the world that this stage needs, or an empty string."""
+    if facts.model.problem:
+        return facts.model.problem
+    used = [name for name, _ in stage.sources] + [name for t in stage.techniques for name, _ in t.sources]
+    suites = suites_of(playbook, stage)
+    wanted = [facts.sources[name] for name in used] + [facts.suites[s.name] for s in suites]
+    wanted += [facts.plugins[f"trainer {stage.trainer}"]]
+    wanted += [facts.plugins[f"technique {t.name}"] for t in stage.techniques]
+    wanted += [facts.plugins[f"judge {s.judge}"] for s in suites]
+    return next((fact.problem for fact in wanted if fact.problem), "")
+
+
+def _bindings(
+    playbook: Playbook, facts: Facts, standing: Standing, stages: tuple[PlannedStage, ...]
+) -> Mapping[str, str]:
+    """Return everything the plan rests on, by a name that a person understands."""
+    found = {"playbook": playbook.digest, "model": facts.model.identity}
+    found |= {f"source {name}": fact.identity for name, fact in facts.sources.items()}
+    found |= {f"suite {name}": fact.identity for name, fact in facts.suites.items()}
+    found |= {f"plugin {name}": fact.identity for name, fact in facts.plugins.items()}
+    current = standing.channels.get(playbook.channel)
+    found[f"channel {playbook.channel}"] = current.current if current else ""
+    for stage in stages:
+        found[f"stage {stage.sprint}/{stage.stage}"] = f"{stage.action} {'+'.join(stage.steps)} {stage.key}"
+    return dict(sorted(found.items()))
+
+
+def differences(saved: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """Return one line for each binding that differs between a saved plan and the world of now."""
+    lines = []
+    for name in sorted({*saved, *now}):
+        before, after = saved.get(name), now.get(name)
+        if before != after:
+            lines.append(f"{name}: {_shown(before)} -> {_shown(after)}")
+    return tuple(lines)
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "absent"
+    words = value.split()
+    return " ".join(word[:12] if len(word) == 64 else word for word in words) or "nothing"
+
+
+def plan_json(plan: Plan) -> Mapping[str, JSON]:
+    """Return the saved form of a plan."""
+    return {
+        "schema": "safetune-plan/1",
+        "digest": plan.digest,
+        "playbook": plan.playbook,
+        "path": plan.path,
+        "model": plan.model,
+        "channel": plan.channel,
+        "rollback_target": plan.rollback_target,
+        "stages": [{n: getattr(s, n) for n in s.__slots__} for s in plan.stages],
+        "bindings": dict(plan.bindings),
+    }

@@ -1,0 +1,98 @@
+"""Make plans, save them, and hold a saved plan against the world of now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetune.core.digest import canonical
+from safetune.core.errors import StalePlanError, UsageError
+from safetune.core.plan import Facts, Plan, differences, make_plan, plan_json
+from safetune.core.playbook import Playbook
+from safetune.core.standing import Standing
+from safetune.engine.models import BaseModel, resolve
+from safetune.engine.sums import Sums
+from safetune.engine.survey import survey
+from safetune.playbook.load import load_marked
+from safetune.state.atomic import write_atomic
+from safetune.state.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A playbook with everything a plan needs: `where` maps parts to `file:line`, `stale` is what a saved plan lacks."""
+
+    playbook: Playbook
+    where: Mapping[str, str]
+    model: BaseModel
+    facts: Facts
+    standing: Standing
+    plan: Plan
+
+
+def prepare(playbook_path: Path, store_root: Path) -> Prepared:
+    """Load a playbook, survey the world, and plan. Starts nothing and writes nothing but a memory of file digests.
+
+    Raises:
+        PlaybookError: with every mistake in the playbook.
+        IntegrityError: when the ledger is broken.
+    """
+    loaded = load_marked(playbook_path)
+    store = Store.open(store_root) if store_root.exists() else None
+    sums = Sums(store_root / "work" / "sums.json" if store else None)
+    model = resolve(loaded.playbook.model, sums)
+    events = store.events() if store else ()
+    standing = store.standing() if store else Standing()
+    facts = survey(loaded.playbook, model, events, (store_root, sums))
+    sums.save()
+    return Prepared(loaded.playbook, loaded.where, model, facts, standing, make_plan(loaded.playbook, facts, standing))
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Write a plan file that `run` obeys or refuses."""
+    write_atomic(path, canonical(plan_json(plan)) + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """What a plan file pins: the playbook it was made from, and the bindings it rests on."""
+
+    playbook: Path
+    bindings: Mapping[str, str]
+    digest: str
+
+
+def is_plan(path: Path) -> bool:
+    """Say whether a file name is that of a saved plan: plans are JSON, playbooks are YAML."""
+    return path.suffix == ".json"
+
+
+def read_plan(path: Path) -> SavedPlan:
+    """Read a plan file.
+
+    Raises:
+        UsageError: when it is not one.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        if content["schema"] != "safetune-plan/1":
+            raise UsageError(f"{path} is a plan of another format: {content['schema']}", hint="make it again")
+        bindings = {str(k): str(v) for k, v in content["bindings"].items()}
+        return SavedPlan(Path(content["path"]), bindings, str(content["digest"]))
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist", hint="safetune plan PLAYBOOK -o plan.json") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is not a saved plan: {error}", hint="safetune plan PLAYBOOK -o plan.json") from error
+
+
+def refuse_if_stale(saved: SavedPlan, now: Plan) -> None:
+    """Raise StalePlanError with every difference when the world is not the one the plan was made for."""
+    changes = differences(saved.bindings, now.bindings)
+    if changes:
+        raise StalePlanError(
+            "the saved plan is stale; nothing was done",
+            changes=changes,
+            hint=f"look at the changes, then: safetune plan {saved.playbook} -o plan.json",
+        )

@@ -1,0 +1,163 @@
+"""Read the prompts of a suite: bundled rows, a seeded generator, or a public file in the data root."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from safetune.core.digest import JSON, digest, short
+from safetune.core.errors import IntegrityError, SafetuneError, UsageError
+from safetune.core.evidence import Prompt
+from safetune.core.playbook import Suite
+from safetune.plugins import load
+from safetune.protocols import PromptGenerator
+from safetune.state.files import sha256_file
+
+DATA_ROOT_VARIABLE = "SAFETUNE_DATA_ROOT"
+
+
+def load_prompts(suite: Suite) -> tuple[Prompt, ...]:
+    """Return all prompts of a suite, in file order.
+
+    Raises:
+        UsageError: when a file is missing or a row is not usable (with file and line).
+        IntegrityError: when a public file is not the pinned one.
+    """
+    if suite.prompts.kind == "generator":
+        prompts = _generated(suite)
+    else:
+        prompts = tuple(_prompt(suite, n, row) for n, row in enumerate(_rows(suite), start=1))
+    _check_distinct(suite, prompts)
+    return prompts
+
+
+def _generated(suite: Suite) -> tuple[Prompt, ...]:
+    generator: PromptGenerator = load("prompts", suite.prompts.location)  # type: ignore[assignment]
+    seed, count = suite.prompts.options["seed"], suite.prompts.options["count"]
+    return generator.prompts(_integer(seed), _integer(count))
+
+
+def _integer(value: JSON) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"expected a whole number, found {value!r}")
+    return value
+
+
+def _check_distinct(suite: Suite, prompts: tuple[Prompt, ...]) -> None:
+    if not prompts:
+        raise UsageError(f"suite {suite.name} has no prompts")
+    seen = {p.item_id for p in prompts}
+    if len(seen) != len(prompts):
+        raise UsageError(f"suite {suite.name} has items with the same id")
+
+
+def locate(suite: Suite) -> Path:
+    """Return the file that holds a suite's prompts.
+
+    Raises:
+        UsageError: when it is not there, saying where it was looked for.
+    """
+    if suite.prompts.kind == "bundled":
+        path = Path(suite.prompts.location)
+        if not path.is_file():
+            raise UsageError(f"suite {suite.name}: {path} does not exist")
+        return path
+    root = os.environ.get(DATA_ROOT_VARIABLE, "")
+    path = Path(root) / suite.prompts.location
+    if not root or not path.is_file():
+        where = f"not found under {root}" if root else f"{DATA_ROOT_VARIABLE} is not set"
+        source = suite.prompts.options.get("source", "its public source")
+        raise UsageError(
+            f"suite {suite.name}: public file {suite.prompts.location} is {where}",
+            hint=f"get it from {source} and set {DATA_ROOT_VARIABLE} to the folder that holds it",
+        )
+    return path
+
+
+def _rows(suite: Suite) -> Iterable[Mapping[str, object]]:
+    path = locate(suite)
+    found = sha256_file(path)
+    if suite.prompts.sha256 and found != suite.prompts.sha256:
+        raise IntegrityError(
+            f"suite {suite.name}: {path.name} has sha256 {short(found)}, pinned is {short(suite.prompts.sha256)}",
+            hint="restore the pinned file, or pin the new one in the suite definition",
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"suite {suite.name}: cannot read {path.name}: {error}") from error
+    return _select(suite, _parse(suite, path, text))
+
+
+def _parse(suite: Suite, path: Path, text: str) -> list[Mapping[str, object]]:
+    """Return the rows of a JSONL, JSON or CSV text as mappings; a CSV without header has columns "0", "1", ..."""
+    kind = str(suite.prompts.options.get("format", "jsonl"))
+    try:
+        if kind == "csv":
+            records = list(csv.reader(io.StringIO(text), strict=True))
+            header = records.pop(0) if suite.prompts.options.get("header", True) else []
+            names = header or [str(n) for n in range(max(map(len, records), default=0))]
+            return [dict(zip(names, record, strict=False)) for record in records]
+        if kind == "json":
+            content = json.loads(text)
+            path_in = suite.prompts.options.get("rows")
+            content = content[path_in] if path_in else content
+            return [row if isinstance(row, dict) else {"0": row} for row in content]
+        return [_json_row(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    except (csv.Error, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"suite {suite.name}: {path.name} cannot be read as {kind}: {error}") from error
+
+
+def _json_row(path: Path, number: int, line: str) -> Mapping[str, object]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{path.name}:{number}: not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise UsageError(f"{path.name}:{number}: a row must be an object")
+    return row
+
+
+def _select(suite: Suite, rows: list[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """Keep the rows that the suite's `where` asks for: column equals, or starts with when the key ends in `_prefix`."""
+    where = suite.prompts.options.get("where")
+    if not isinstance(where, Mapping):
+        return rows
+    return [row for row in rows if all(_matches(row, key, value) for key, value in where.items())]
+
+
+def _matches(row: Mapping[str, object], key: str, value: JSON) -> bool:
+    if key.endswith("_not_prefix"):
+        return not str(row.get(key.removesuffix("_not_prefix"), "")).startswith(str(value))
+    if key.endswith("_prefix"):
+        return str(row.get(key.removesuffix("_prefix"), "")).startswith(str(value))
+    return str(row.get(key, "")) == str(value)
+
+
+def _prompt(suite: Suite, number: int, row: Mapping[str, object]) -> Prompt:
+    columns = suite.prompts.options.get("columns")
+    names: Mapping[str, JSON] = columns if isinstance(columns, Mapping) else {}
+
+    def column(role: str, default: str) -> str:
+        name = names.get(role, default)
+        return "" if name is None or name == "" else str(row.get(str(name), ""))
+
+    text = column("prompt", "prompt")
+    if not text.strip():
+        raise UsageError(f"suite {suite.name}: row {number} has no prompt text")
+    item_id = column("id", "id") or f"{suite.name}-{number:05d}"
+    return Prompt(item_id, text, column("slice", suite.slice), column("cluster", suite.cluster), column("reference", "reference"))
+
+
+def suite_problem(suite: Suite) -> tuple[str, int | None, str]:
+    """Return (identity, number of items, problem) of a suite for a plan; a problem never raises."""
+    try:
+        prompts = load_prompts(suite)
+    except SafetuneError as error:
+        return "", None, f"{error.message}{f'; {error.hint}' if error.hint else ''}"
+    content = digest([[p.item_id, p.text, p.slice, p.cluster, p.reference] for p in prompts])
+    return digest({"definition": suite.digest, "prompts": content}), len(prompts), ""

@@ -1,0 +1,96 @@
+"""Look at the world without touching it: digests, plugins, free disk, what training cost before. No socket, no program."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from safetune.core.digest import short
+from safetune.core.events import Event
+from safetune.core.plan import Fact, Facts
+from safetune.core.playbook import Playbook, Source
+from safetune.engine.models import BaseModel
+from safetune.engine.prompts import suite_problem
+from safetune.engine.sums import Sums
+from safetune.plugins import load, names, provider, suggest
+
+# What training needs installed; found by name, never imported here.
+_ML_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+
+
+def survey(playbook: Playbook, model: BaseModel, events: Iterable[Event], where: tuple[Path, Sums]) -> Facts:
+    """Return the facts that a plan of `playbook` rests on; `where` is the store's folder and the digest memory."""
+    store, sums = where
+    events = tuple(events)
+    return Facts(
+        model=_model_fact(model),
+        sources={source.name: _source_fact(source, sums) for source in playbook.sources},
+        suites={suite.name: Fact(suite.name, *suite_problem(suite)) for suite in playbook.suites},
+        plugins=_plugin_facts(playbook),
+        free_bytes=_free_bytes(store),
+        ledger_head=f"{events[-1].seq}" if events else "",
+        seconds_per_step=_seconds_per_step(events),
+    )
+
+
+def _model_fact(model: BaseModel) -> Fact:
+    problem = model.problem or _missing_packages()
+    note = {"": "", "convert": "will be converted once", "fetch": "will be fetched once"}[model.make]
+    return Fact(model.label, model.identity, model.size, problem, note)
+
+
+def _missing_packages() -> str:
+    missing = [name for name in _ML_PACKAGES if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(missing)}; run `make install`" if missing else ""
+
+
+def _source_fact(source: Source, sums: Sums) -> Fact:
+    path = Path(source.path)
+    try:
+        found, size = sums.of(path), path.stat().st_size
+    except OSError as error:
+        return Fact(source.name, "", None, f"source {source.name}: {path.name} cannot be read: {error.strerror}")
+    if found != source.sha256:
+        problem = f"source {source.name}: sha256 is {short(found)}, the playbook pins {short(source.sha256)}"
+        return Fact(source.name, found, size, problem)
+    return Fact(source.name, found, size, "", f"{source.licence}; consent {source.consent}")
+
+
+def _plugin_facts(playbook: Playbook) -> Mapping[str, Fact]:
+    stages = [stage for sprint in playbook.sprints for stage in sprint.stages]
+    wanted = {("trainer", stage.trainer) for stage in stages}
+    wanted |= {("technique", technique.name) for stage in stages for technique in stage.techniques}
+    wanted |= {("judge", suite.judge) for suite in playbook.suites}
+    return {f"{kind} {name}": _plugin_fact(kind, name) for kind, name in sorted(wanted)}
+
+
+def _plugin_fact(kind: str, name: str) -> Fact:
+    """Judges are loaded for their version; the worker's plugins import torch and are only looked up by name."""
+    if name not in names(kind):
+        return Fact(name, "", None, f'no {kind} is called "{name}";{suggest(name, names(kind))}')
+    if kind == "judge":
+        return Fact(name, str(getattr(load(kind, name), "version", "")))
+    return Fact(name, provider(kind, name))
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return the free space of the file system that holds, or will hold, `folder`."""
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _seconds_per_step(events: Iterable[Event]) -> Mapping[str, tuple[float, str]]:
+    """Return the last measured seconds per step of every training shape, with the ledger line that says so."""
+    found: dict[str, tuple[float, str]] = {}
+    for event in events:
+        if event.kind != "trained":
+            continue
+        figures = event.data.get("figures")
+        if not isinstance(figures, Mapping):
+            continue
+        shape, seconds, steps = figures.get("shape"), figures.get("seconds"), figures.get("steps")
+        if isinstance(shape, str) and isinstance(seconds, int | float) and isinstance(steps, int) and steps > 0:
+            found[shape] = (seconds / steps, f"ledger line {event.seq}")
+    return found

@@ -1,0 +1,1 @@
+"""What is on disk: ledger, object store, locks, atomic writes, digests."""
