@@ -1,0 +1,118 @@
+"""Events: the lines of the ledger. A draft becomes an event when the ledger gives it a place, a time and a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from safetune.core.digest import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What happened, before it has a place in the ledger."""
+
+    kind: str
+    data: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the ledger. `seq` counts from 1; `prev` is the sha256 of the line before; `at` is UTC, ISO 8601."""
+
+    seq: int
+    prev: str
+    at: str
+    by: str
+    kind: str
+    data: Mapping[str, JSON]
+
+    @property
+    def row(self) -> Mapping[str, JSON]:
+        """The JSON object of this line."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def text(self, name: str) -> str:
+        """Return a text field, empty when absent."""
+        value = self.data.get(name, "")
+        return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateRecord:
+    """What the ledger keeps of a gate: which checkpoint, against what, on which evidence, with which verdict.
+
+    `basis` identifies guardrails, suites and judges together; `attempt` counts from 1; later ones need a `reason`.
+    """
+
+    stage_key: str
+    checkpoint: str
+    baseline: str
+    guardrails: str
+    evidence: str
+    basis: str
+    verdict: str
+    attempt: int
+    reason: str
+    results: Sequence[JSON]
+
+
+def started(run: str, playbook: str, playbook_digest: str, plan: str) -> Draft:
+    """A run began."""
+    return Draft("started", {"run": run, "playbook": playbook, "playbook_digest": playbook_digest, "plan": plan})
+
+
+def finished(run: str, exit_code: int) -> Draft:
+    """A run ended, with its exit code."""
+    return Draft("finished", {"run": run, "exit_code": exit_code})
+
+
+def admitted(stage_key: str, sources: Sequence[JSON]) -> Draft:
+    """Sources, pinned by digest, may train a stage."""
+    return Draft("admitted", {"stage_key": stage_key, "sources": list(sources)})
+
+
+def trained(place: tuple[str, str, str], checkpoint: str, parent: str, figures: Mapping[str, JSON]) -> Draft:
+    """A candidate was made; `place` is (stage key, sprint, stage)."""
+    key, sprint, stage = place
+    data: dict[str, JSON] = {"stage_key": key, "sprint": sprint, "stage": stage, "checkpoint": checkpoint}
+    return Draft("trained", {**data, "parent": parent, "figures": figures})
+
+
+def failed(stage_key: str, step: str, message: str) -> Draft:
+    """A step of a stage could not be done."""
+    return Draft("failed", {"stage_key": stage_key, "step": step, "message": message})
+
+
+def evaluated(subject: str, baseline: str, evidence: str, suites: Sequence[str], stage_key: str = "") -> Draft:
+    """A model was measured; the evidence is an object in the store."""
+    data: dict[str, JSON] = {"subject": subject, "baseline": baseline, "evidence": evidence, "suites": list(suites)}
+    return Draft("evaluated", {**data, "stage_key": stage_key})
+
+
+def gated(record: GateRecord) -> Draft:
+    """A gate gave its verdict."""
+    return Draft("gated", {name: getattr(record, name) for name in record.__slots__})
+
+
+def promoted(channel: str, checkpoint: str, previous: str, gate: int, stage_key: str) -> Draft:
+    """A channel moved to a checkpoint that passed; `gate` is the ledger line of its PASS."""
+    data: dict[str, JSON] = {"channel": channel, "checkpoint": checkpoint, "previous": previous, "gate": gate}
+    return Draft("promoted", {**data, "stage_key": stage_key})
+
+
+def rejected(checkpoint: str, stage_key: str, verdict: str, rule: str) -> Draft:
+    """A candidate that never was current was refused."""
+    return Draft("rejected", {"checkpoint": checkpoint, "stage_key": stage_key, "verdict": verdict, "rule": rule})
+
+
+def held(checkpoint: str, stage_key: str, verdict: str) -> Draft:
+    """A candidate is kept aside, neither promoted nor rejected."""
+    return Draft("held", {"checkpoint": checkpoint, "stage_key": stage_key, "verdict": verdict})
+
+
+def rolled_back(move: tuple[str, str, str], reason: str, trigger: str, quarantined: Sequence[str]) -> Draft:
+    """A channel moved away from a promoted checkpoint; `move` is (channel, from, to)."""
+    channel, previous, target = move
+    data: dict[str, JSON] = {"channel": channel, "previous": previous, "target": target, "reason": reason}
+    return Draft("rolled_back", {**data, "trigger": trigger, "quarantined": list(quarantined)})

@@ -1,0 +1,226 @@
+"""Standing: what the lines of the ledger add up to. The rules of the machine are checked here, one event at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from safetune.core.errors import IntegrityError
+from safetune.core.events import Event
+from safetune.core.verdict import Verdict
+
+
+class RuleViolation(IntegrityError):
+    """A ledger line breaks a rule of the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStanding:
+    """Where a channel points; `history` are (ledger line, checkpoint) of the promotions that still stand, in order."""
+
+    current: str
+    seq: int
+    history: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One recorded gate of a checkpoint."""
+
+    seq: int
+    verdict: Verdict
+    guardrails: str
+    evidence: str
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointStanding:
+    """One checkpoint: candidate, promoted, rejected, held or quarantined."""
+
+    status: str
+    parent: str = ""
+    stage_key: str = ""
+    sprint: str = ""
+    stage: str = ""
+    gates: tuple[Gate, ...] = ()
+    quarantined_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageStanding:
+    """One stage, by key: its candidate, its last gate, and how it was settled (promoted, rejected, held or empty)."""
+
+    checkpoint: str = ""
+    evidence: str = ""
+    verdict: Verdict | None = None
+    gate: int = 0
+    basis: str = ""
+    settled: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The whole: channels, checkpoints and stages by name or digest, and the last ledger line."""
+
+    channels: Mapping[str, ChannelStanding] = field(default_factory=dict)
+    checkpoints: Mapping[str, CheckpointStanding] = field(default_factory=dict)
+    stages: Mapping[str, StageStanding] = field(default_factory=dict)
+    last_seq: int = 0
+
+    def attempts(self, checkpoint: str) -> int:
+        """Return how often a checkpoint was gated."""
+        found = self.checkpoints.get(checkpoint)
+        return len(found.gates) if found else 0
+
+
+def fold(events: Iterable[Event]) -> Standing:
+    """Return what events add up to.
+
+    Raises:
+        RuleViolation: naming the first line that breaks a rule.
+    """
+    standing = Standing()
+    for event in events:
+        standing = apply(standing, event)
+    return standing
+
+
+def apply(standing: Standing, event: Event) -> Standing:
+    """Return the standing after one more event.
+
+    Raises:
+        RuleViolation: when the event breaks a rule; unknown kinds are refused too.
+    """
+    change = _CHANGES.get(event.kind)
+    if change is None:
+        raise _violation(event, f"unknown kind {event.kind!r}")
+    return replace(change(standing, event), last_seq=event.seq)
+
+
+def _violation(event: Event, what: str) -> RuleViolation:
+    return RuleViolation(f"ledger line {event.seq} ({event.kind}): {what}", hint="safetune verify")
+
+
+def _same(standing: Standing, _event: Event) -> Standing:
+    return standing
+
+
+def _with_checkpoint(standing: Standing, digest: str, found: CheckpointStanding) -> Standing:
+    return replace(standing, checkpoints={**standing.checkpoints, digest: found})
+
+
+def _with_stage(standing: Standing, key: str, **changes: object) -> Standing:
+    if not key:
+        return standing
+    found = replace(standing.stages.get(key, StageStanding()), **changes)  # type: ignore[arg-type]
+    return replace(standing, stages={**standing.stages, key: found})
+
+
+def _checkpoint(standing: Standing, event: Event, name: str = "checkpoint") -> CheckpointStanding:
+    found = standing.checkpoints.get(event.text(name))
+    if found is None:
+        raise _violation(event, f"checkpoint {event.text(name)[:12] or 'without a digest'} is not in the ledger")
+    return found
+
+
+def _trained(standing: Standing, event: Event) -> Standing:
+    """A digest that is made again keeps its history: equal bytes are the same checkpoint."""
+    digest, key = event.text("checkpoint"), event.text("stage_key")
+    known = standing.checkpoints.get(digest)
+    fresh = CheckpointStanding("candidate", event.text("parent"), key, event.text("sprint"), event.text("stage"))
+    standing = _with_checkpoint(standing, digest, known or fresh)
+    return _with_stage(standing, key, checkpoint=digest)
+
+
+def _failed(standing: Standing, event: Event) -> Standing:
+    return _with_stage(standing, event.text("stage_key"))
+
+
+def _evaluated(standing: Standing, event: Event) -> Standing:
+    return _with_stage(standing, event.text("stage_key"), evidence=event.text("evidence"))
+
+
+def _gated(standing: Standing, event: Event) -> Standing:
+    """A checkpoint is gated once; asking again needs a reason and counts as another attempt."""
+    found, digest = _checkpoint(standing, event), event.text("checkpoint")
+    attempt = event.data.get("attempt")
+    if attempt != len(found.gates) + 1:
+        raise _violation(event, f"attempt {attempt} does not follow {len(found.gates)} earlier one(s)")
+    if found.gates and not event.text("reason").strip():
+        raise _violation(event, "gating a checkpoint again needs a reason")
+    if event.text("verdict") not in Verdict.__members__:
+        raise _violation(event, f"{event.text('verdict')!r} is not a verdict")
+    verdict = Verdict(event.text("verdict"))
+    gate = Gate(event.seq, verdict, event.text("guardrails"), event.text("evidence"), event.text("basis"))
+    standing = _with_checkpoint(standing, digest, replace(found, gates=(*found.gates, gate)))
+    key = event.text("stage_key")
+    return _with_stage(standing, key, verdict=verdict, gate=event.seq, basis=gate.basis, settled="")
+
+
+def _promoted(standing: Standing, event: Event) -> Standing:
+    """Only a checkpoint whose last gate said PASS, after any quarantine, may be promoted."""
+    found, digest, channel = _checkpoint(standing, event), event.text("checkpoint"), event.text("channel")
+    last = found.gates[-1] if found.gates else None
+    if last is None or last.seq != event.data.get("gate") or last.verdict is not Verdict.PASS:
+        raise _violation(event, f"checkpoint {digest[:12]} has no PASS as its last gate")
+    if last.seq < found.quarantined_at:
+        raise _violation(event, f"checkpoint {digest[:12]} is quarantined since line {found.quarantined_at}")
+    before = standing.channels.get(channel)
+    if event.text("previous") != (before.current if before else ""):
+        raise _violation(event, f"channel {channel} was not where the promotion says it was")
+    history = (*(before.history if before else ()), (event.seq, digest))
+    channels = {**standing.channels, channel: ChannelStanding(digest, event.seq, history)}
+    standing = _with_checkpoint(replace(standing, channels=channels), digest, replace(found, status="promoted"))
+    return _with_stage(standing, event.text("stage_key"), settled="promoted")
+
+
+def _refused(status: str) -> Callable[[Standing, Event], Standing]:
+    def change(standing: Standing, event: Event) -> Standing:
+        found, digest = _checkpoint(standing, event), event.text("checkpoint")
+        if found.status == "promoted":
+            raise _violation(event, f"checkpoint {digest[:12]} is promoted; it can only be rolled back")
+        kept = found.status if found.status == "quarantined" else status
+        standing = _with_checkpoint(standing, digest, replace(found, status=kept))
+        return _with_stage(standing, event.text("stage_key"), settled=status)
+
+    return change
+
+
+def _rolled_back(standing: Standing, event: Event) -> Standing:
+    """The target must have been promoted on this channel, and stands; what came after it is quarantined."""
+    channel, target = event.text("channel"), event.text("target")
+    before = standing.channels.get(channel)
+    if before is None or before.current != event.text("previous"):
+        raise _violation(event, f"channel {channel} was not where the rollback says it was")
+    if _checkpoint(standing, event, "target").status == "quarantined":
+        raise _violation(event, f"rollback target {target[:12]} is quarantined")
+    kept = list(before.history)
+    while kept and kept[-1][1] != target:
+        kept.pop()
+    if not kept:
+        raise _violation(event, f"rollback target {target[:12]} was never promoted on {channel}")
+    named = event.data.get("quarantined")
+    out = [str(d) for d in named] if isinstance(named, Sequence) and not isinstance(named, str) else []
+    for digest in out:
+        found = standing.checkpoints.get(digest)
+        if found is None or digest == target:
+            raise _violation(event, f"{digest[:12]} cannot be quarantined")
+        standing = _with_checkpoint(standing, digest, replace(found, status="quarantined", quarantined_at=event.seq))
+    moved = ChannelStanding(target, event.seq, tuple(kept))
+    return replace(standing, channels={**standing.channels, channel: moved})
+
+
+_CHANGES: Mapping[str, Callable[[Standing, Event], Standing]] = {
+    "started": _same,
+    "finished": _same,
+    "admitted": _same,
+    "failed": _failed,
+    "trained": _trained,
+    "evaluated": _evaluated,
+    "gated": _gated,
+    "promoted": _promoted,
+    "rejected": _refused("rejected"),
+    "held": _refused("held"),
+    "rolled_back": _rolled_back,
+}
