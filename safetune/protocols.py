@@ -115,6 +115,10 @@ class TrainingTechnique(Protocol[LossT_co]):
 
     name: str
 
+    def row_problem(self, row: Mapping[str, JSON]) -> str:
+        """Say what keeps a row of the technique's own sources from being used, or return an empty string."""
+        ...
+
     def prepare(self, setup: TechniqueSetup) -> None:
         """Get ready, before any weight has moved.
 
@@ -155,6 +159,10 @@ class Trainer(Protocol):
 
     def argument_names(self) -> frozenset[str]:
         """Return the names of all arguments that the trainer's configuration knows."""
+        ...
+
+    def row_problem(self, row: Mapping[str, JSON]) -> str:
+        """Say what keeps a row from being trained on, or return an empty string."""
         ...
 
     def build(self, setup: TrainingSetup) -> object:

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetune.core.digest import JSON, canonical
-from safetune.core.errors import SafetuneError
+from safetune.core.errors import MachineError, UsageError
 from safetune.state.atomic import write_atomic
+from safetune.worker.conductor import watch_conductor
+from safetune.worker.failures import describe, is_expected, is_full_disk
+from safetune.worker.reporter import Reporter
 
-JobFunction = Callable[[Mapping[str, Any], "Reporter"], Mapping[str, JSON]]
+JobFunction = Callable[[Mapping[str, Any], Reporter], Mapping[str, JSON]]
 
-
-class Reporter:
-    """Writes progress rows; only the first process of a distributed job writes anything."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "progress.jsonl"
-        self.first = os.environ.get("RANK", "0") == "0"
-
-    def say(self, kind: str, **fields: JSON) -> None:
-        """Append one progress row."""
-        if self.first:
-            with self._path.open("ab") as stream:
-                stream.write(canonical({"kind": kind, **fields}) + b"\n")
+_INTERRUPTED: Mapping[str, JSON] = {"status": "interrupted", "message": "the worker was asked to stop", "hint": ""}
 
 
 class _Stopped(BaseException):
@@ -39,26 +29,62 @@ class _Stopped(BaseException):
 
 
 def main(folder: Path) -> int:
-    """Do the job in `folder`; return the exit code."""
+    """Do the job in `folder`, write outcome.json there, and return the exit code: 0 when the job is done, else 1."""
     reporter = Reporter(folder)
-    outcome: Mapping[str, JSON]
+    job: Mapping[str, Any] = {}
     try:
         signal.signal(signal.SIGTERM, _stop)
-        _watch_conductor()
-        job = json.loads((folder / "job.json").read_bytes())
-        outcome = {"status": "ok", **_function(str(job["job"]))(job, reporter)}
-    except SafetuneError as error:
-        outcome = {"status": "error", "message": error.message, "hint": error.hint}
-    except (_Stopped, KeyboardInterrupt):
-        outcome = {"status": "interrupted", "message": "the worker was asked to stop"}
-    except MemoryError:
-        outcome = _out_of_memory()
-    except BaseException as error:
-        traceback.print_exc()
-        outcome = _unexpected(error, folder)
-    if reporter.first:
-        write_atomic(folder / "outcome.json", canonical(outcome))
+        signal.signal(signal.SIGINT, _stop)
+        watch_conductor()
+        job = _read(folder / "job.json")
+        _set_environment(str(job["job"]))
+        outcome: Mapping[str, JSON] = {"status": "ok", **_function(str(job["job"]))(job, reporter)}
+    except _Stopped:
+        outcome = _INTERRUPTED
+    except BaseException as error:  # a worker never ends without saying why
+        if not is_expected(error):
+            traceback.print_exc()
+        outcome = describe(error)
+        if is_full_disk(error):
+            _make_room(job)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the outcome is known; a late signal must not lose it
+    return _end(folder, outcome, reporter.first)
+
+
+def _end(folder: Path, outcome: Mapping[str, JSON], first: bool) -> int:
+    """Write the outcome (first process only) and return the exit code."""
+    if outcome["status"] != "ok":
+        print(f"{outcome['status']}: {outcome['message']}", file=sys.stderr)
+    if first:
+        try:
+            write_atomic(folder / "outcome.json", canonical(outcome))
+        except MachineError as error:
+            print(f"error: {error.message}", file=sys.stderr)
+            return 1
     return 0 if outcome["status"] == "ok" else 1
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        job = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(job, dict) or "job" not in job:
+        raise UsageError(f"{path.name} names no job")
+    return job
+
+
+def _set_environment(kind: str) -> None:
+    """Set what libraries read when they are imported: no telemetry, no hub (except to fetch), no progress bars."""
+    os.environ["HF_HUB_OFFLINE"] = "0" if kind == "fetch" else "1"
+    for name, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ[name] = value
 
 
 def _function(kind: str) -> JobFunction:
@@ -72,51 +98,27 @@ def _function(kind: str) -> JobFunction:
 
         return generate
     if kind in ("convert", "fetch", "merge"):
-        from safetune.worker import model
+        from safetune.worker import model_files
 
-        return {"convert": model.convert, "fetch": model.fetch, "merge": model.merge}[kind]
-    raise SafetuneError(f"unknown job kind {kind}")
-
-
-def _out_of_memory() -> Mapping[str, JSON]:
-    return {
-        "status": "error",
-        "message": "not enough memory",
-        "hint": "lower per_device_train_batch_size or max_length, or raise gradient_accumulation_steps",
-    }
+        return {"convert": model_files.convert, "fetch": model_files.fetch, "merge": model_files.merge}[kind]
+    raise UsageError(f'no job is called "{kind}"; known: convert, fetch, generate, merge, train')
 
 
-def _unexpected(error: BaseException, folder: Path) -> Mapping[str, JSON]:
-    """Turn an exception nobody expected into one sentence; the traceback is in the log."""
-    if "out of memory" in str(error).lower() or type(error).__name__ == "OutOfMemoryError":
-        return _out_of_memory()
-    first = str(error).strip().splitlines()[:1]
-    message = f"{type(error).__name__}: {first[0][:300] if first else 'no message'}"
-    return {"status": "error", "message": message, "hint": f"the full log is {folder / 'worker.log'}"}
+def _make_room(job: Mapping[str, Any]) -> None:
+    """On a full disk, remove half-written training states, so that the outcome still finds a place to be written."""
+    from safetune.worker.resume import remove_incomplete
+
+    if "state" in job:
+        remove_incomplete(Path(job["state"]))
+    if "output" in job:
+        shutil.rmtree(job["output"], ignore_errors=True)
 
 
 def _stop(_number: int, _frame: object) -> None:
     raise _Stopped
 
 
-def _watch_conductor() -> None:
-    """End this process soon after the conductor is gone, however it died, so that no orphan keeps computing."""
-    pid, _, ticks = os.environ.get("SAFETUNE_CONDUCTOR", "").partition(":")
-    if pid:
-        threading.Thread(target=_watch, args=(Path(f"/proc/{pid}/stat"), ticks), daemon=True).start()
-
-
-def _watch(stat: Path, ticks: str) -> None:
-    while True:
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            alive = fields[0] != "Z" and fields[19] == ticks
-        except (OSError, IndexError):
-            alive = not stat.parent.parent.joinpath("self").exists()  # no /proc at all: cannot know
-        if not alive:
-            os._exit(1)
-        time.sleep(1.0)
-
-
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m safetune.worker JOBFOLDER")
     sys.exit(main(Path(sys.argv[1])))

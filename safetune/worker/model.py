@@ -1,23 +1,21 @@
-"""Load, convert, fetch and merge models. safetensors only, no remote code, nothing executable is ever read."""
+"""Load models: safetensors only, no code that comes with a model, every weight from the file."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetune.core.digest import JSON
-from safetune.core.errors import IntegrityError, RunError, UsageError
+from safetune.core.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from safetune.worker.__main__ import Reporter
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Keys with which a model asks for Python code of its own to be run.
+_CODE_KEYS = ("auto_map", "custom_pipelines", "custom_generate")
+_CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json", "processor_config.json")
 
 
 def quiet(threads: int) -> None:
@@ -31,114 +29,119 @@ def quiet(threads: int) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a model folder that could run code or that has no safetensors weights.
+    """Refuse a model folder that could run code or that has no safetensors weights; imports no ML library.
 
     Raises:
         UsageError: saying what is wrong with it.
     """
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder.name} has no readable config.json: {error}") from error
-    if not isinstance(config, dict) or "auto_map" in config or "custom_pipelines" in config:
-        raise UsageError(
-            f"{folder.name} asks for code of its own (auto_map); safetune never runs code that comes with a model",
-            hint="use a model of an architecture that transformers knows",
-        )
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder.name} is not a model folder: it has no config.json", hint="check `model.base`")
+    for name in _CONFIGS:
+        _check_config(folder / name)
     if not any(folder.glob("*.safetensors")):
         raise UsageError(f"{folder.name} has no .safetensors weights", hint="convert it to safetensors first")
 
 
-def load(content: Mapping[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the job's base model and merge its adapters in order, oldest first.
+def _check_config(path: Path) -> None:
+    if not path.exists():
+        return
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path.parent.name}/{path.name} cannot be read: {error}") from error
+    asked = [key for key in _CODE_KEYS if not isinstance(config, dict) or key in config]
+    if asked:
+        raise UsageError(
+            f"{path.parent.name}/{path.name} asks for code of its own ({asked[0]}); such code is never run",
+            hint="use a model of an architecture that transformers knows",
+        )
 
-    float32 on a CPU (bfloat16 is slower there), bfloat16 on a CUDA device that has it.
-    """
+
+def default_dtype() -> torch.dtype:
+    """Return bfloat16 on a CUDA device that has it, float32 elsewhere (on a CPU bfloat16 is several times slower)."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = Path(content["base"])
-    check_folder(folder)
-    cuda = torch.cuda.is_available()
-    dtype = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    for adapter in content["adapters"]:
-        model = _merged(model, Path(adapter))
-    if cuda:
-        model = model.to("cuda")
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checked model folder; one without a padding token pads with its end token."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder.name} has no usable tokenizer: {_first_line(error)}") from error
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"the tokenizer of {folder.name} has no end token, so an answer could never end")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+    return tokenizer
+
+
+def load(
+    content: Mapping[str, Any], dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the job's base model on the CPU and merge its adapters in order, oldest first.
+
+    Raises:
+        UsageError: when the folder is not a model that transformers knows, or lacks weights.
+        IntegrityError: when an adapter is not one of ours.
+    """
+    folder = Path(content["base"])
+    check_folder(folder)
+    for adapter in content["adapters"]:
+        _check_adapter(Path(adapter))
+    model = _weights(folder, dtype or default_dtype())
+    for adapter in content["adapters"]:
+        model = _merged(model, Path(adapter))
+    return model, load_tokenizer(folder)
+
+
+def _weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{folder.name} cannot be loaded: {_first_line(error)}", hint="check `model.base`") from error
+    # transformers fills what a file lacks with random numbers and only logs it.
+    absent = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
+    if absent:
+        raise UsageError(f"{folder.name} lacks {len(absent)} weights, the first is {absent[0]}", hint="get it again")
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _check_adapter(folder: Path) -> None:
+    try:
+        kind = json.loads((folder / "adapter_config.json").read_bytes())["peft_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"adapter {folder.name[:12]} cannot be read: {error}", hint="safetune verify") from error
+    if kind != "LORA" or not (folder / "adapter_model.safetensors").is_file():
+        raise IntegrityError(f"adapter {folder.name[:12]} is not LoRA in safetensors", hint="safetune verify")
 
 
 def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     from peft import PeftModel
 
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise IntegrityError(f"adapter {adapter.name[:12]} has no safetensors weights", hint="safetune verify")
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter), local_files_only=True).merge_and_unload()
+    try:
+        merged: PreTrainedModel = PeftModel.from_pretrained(
+            model, str(adapter), local_files_only=True
+        ).merge_and_unload()
+    except (RuntimeError, ValueError) as error:
+        raise IntegrityError(
+            f"adapter {adapter.name[:12]} does not fit its base model: {_first_line(error)}", hint="safetune verify"
+        ) from error
     return merged
 
 
-def convert(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
-    """Turn a GGUF file into a float32 safetensors folder with its tokenizer and chat template."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    quiet(int(job.get("threads", 1)))
-    path, output = Path(job["gguf"]), Path(job["output"])
-    reporter.say("note", text=f"converting {path.name} to safetensors, once; about a minute")
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(path.parent),
-            gguf_file=path.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-            local_files_only=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{path.name} cannot be read as a GGUF model: {error}") from error
-    _save(model, tokenizer, output)
-    return {"output": str(output)}
-
-
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
-    try:
-        model.save_pretrained(output)
-        tokenizer.save_pretrained(output)
-    except OSError as error:
-        raise RunError(f"cannot write the model: {error.strerror or error}", hint="free some disk space") from error
-
-
-def fetch(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
-    """Download a pinned hub revision: one file, or everything that is safetensors, JSON or text."""
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    repository, revision, output = str(job["repo"]), str(job["revision"]), str(job["output"])
-    reporter.say("note", text=f"fetching {repository} at {revision[:12]}")
-    try:
-        if job.get("file"):
-            hf_hub_download(repository, str(job["file"]), revision=revision, local_dir=output)
-        else:
-            kinds = ["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]
-            snapshot_download(repository, revision=revision, local_dir=output, allow_patterns=kinds)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise RunError(
-            f"cannot fetch {repository} at {revision[:12]}: {type(error).__name__}",
-            hint="check the network and the revision, or give a local folder as `model.base`",
-        ) from error
-    return {"output": output}
-
-
-def merge(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
-    """Write a model with all its adapters merged, ready to be served by anything that reads safetensors."""
-    quiet(int(job.get("threads", 1)))
-    reporter.say("note", text="merging adapters")
-    model, tokenizer = load(job["model"])
-    _save(model, tokenizer, Path(job["output"]))
-    return {"output": str(job["output"])}
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

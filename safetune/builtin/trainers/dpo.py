@@ -1,29 +1,29 @@
-"""Direct preference optimisation (Rafailov et al., arXiv:2305.18290) with TRL's DPOTrainer.
-
-With LoRA the reference policy is the same model with its adapter off, which is the start of the stage.
-"""
+"""Direct preference optimisation (Rafailov et al., arXiv:2305.18290) with TRL's DPOTrainer."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
 
-from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from safetune.builtin.trainers.penalties import WithPenalties, lora_config, make_arguments
-from safetune.core.errors import UsageError
+from safetune.builtin.trainers.penalties import WithPenalties, built, dataset, lora_config, make_arguments
+from safetune.core.digest import JSON
+from safetune.core.rows import PREFERENCE, problem
 from safetune.protocols import TrainingSetup
-
-_COLUMNS = ("prompt", "chosen", "rejected")
 
 
 class _DPOTrainer(WithPenalties, DPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with the penalties of techniques and the row order that safetune fixed."""
+    """TRL's trainer with the penalties of techniques."""
 
 
 class DPO:
-    """The `dpo` trainer."""
+    """The `dpo` trainer. The reference policy is the model at the start of the stage.
+
+    With LoRA that is the same model with its adapter off. When all weights are trained a frozen copy is kept: left to
+    itself TRL would load the reference from the folder of the base model, without what earlier stages merged into it.
+    """
 
     name = "dpo"
 
@@ -31,28 +31,25 @@ class DPO:
         """Return the names of all DPOConfig arguments."""
         return frozenset(f.name for f in fields(DPOConfig))
 
+    def row_problem(self, row: Mapping[str, JSON]) -> str:
+        """Say what keeps a row from being trained on, or return an empty string."""
+        return problem(row, PREFERENCE)
+
     def build(self, setup: TrainingSetup) -> object:
         """Return the TRL trainer.
 
         Raises:
-            UsageError: when a row lacks prompt, chosen or rejected, or the reference would move.
+            UsageError: when TRL refuses an argument.
         """
-        if setup.arguments.get("sync_ref_model"):
-            raise UsageError("sync_ref_model moves the reference that guardrails compare with", hint="remove it")
-        trainer: Any = _DPOTrainer(
+        live = setup.adapter is None and not setup.arguments.get("precompute_ref_log_probs")
+        return built(
+            _DPOTrainer,
+            setup,
             model=setup.model,
+            ref_model=copy.deepcopy(setup.model) if live else None,
             args=make_arguments(DPOConfig, setup.arguments),
-            train_dataset=Dataset.from_list([_plain(row) for row in setup.rows]),
+            train_dataset=dataset(setup.rows, PREFERENCE),
             processing_class=setup.tokenizer,
             peft_config=lora_config(setup.adapter),
             callbacks=list(setup.callbacks),
         )
-        trainer.techniques = tuple(setup.techniques)
-        return trainer
-
-
-def _plain(row: Any) -> dict[str, Any]:
-    missing = [name for name in _COLUMNS if name not in row]
-    if missing:
-        raise UsageError(f"a preference row needs {', '.join(_COLUMNS)}; missing: {', '.join(missing)}")
-    return {name: row[name] for name in _COLUMNS}

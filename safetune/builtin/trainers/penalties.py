@@ -1,25 +1,27 @@
-"""What our trainers share: penalties of techniques in the loss, the fixed row order, LoRA settings, arguments."""
+"""What our trainers share: penalties of techniques in the loss, LoRA settings, arguments, rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig
-from torch.utils.data import SequentialSampler
 
 from safetune.core.digest import JSON
 from safetune.core.errors import RunError, UsageError
-from safetune.protocols import TrainingTechnique
+from safetune.protocols import TrainingSetup, TrainingTechnique
 
 
 class WithPenalties:
     """Mixed in before a TRL trainer: adds each technique's term once per optimizer step, rightly scaled.
 
-    When the trainer normalises by the tokens of the whole step it does not divide by the accumulation steps, so the
-    term is added as it is; otherwise the trainer divides every micro-batch, and the term is multiplied to undo that.
-    Either way 1 x 8 rows and 8 x 1 rows give the same gradient.
+    A term belongs to an optimizer step, so it is computed with the first micro-batch of the step only. The supervised
+    loss is a sum over micro-batches normalised by the tokens of the whole step: there the term is added as it is. A
+    loss that the trainer divides by the number of micro-batches gets the term times that number. Either way one step of
+    8 rows and 8 accumulated micro-batches of 1 row have the same gradient. Every process of a distributed run computes
+    the same term, and averaging gradients over processes leaves it what it is.
     """
 
     techniques: tuple[TrainingTechnique[Any], ...] = ()
@@ -29,33 +31,73 @@ class WithPenalties:
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return TRL's loss plus the terms of all techniques."""
+        """Return TRL's loss, in the first micro-batch of a step plus the terms of all techniques.
+
+        Raises:
+            RunError: when a term is not a finite number.
+        """
         this: Any = self
         found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
-        if not self.techniques or not this.model.training or self._penalised_step == this.state.global_step:
+        step = int(this.state.global_step)
+        if not self.techniques or not this.model.training or self._penalised_step == step:
             return found
-        self._penalised_step = this.state.global_step
-        terms = [technique.penalty(model, this.state.global_step) for technique in self.techniques]
-        term = torch.stack(terms).sum()
+        self._penalised_step = step
+        # A second forward through DistributedDataParallel before one backward is not supported by it; its hooks are on
+        # the parameters and work for the bare model too. Sharded parameters exist only inside their wrapper.
+        policy = model if this.is_fsdp_enabled or this.is_deepspeed_enabled else this.model
+        term = torch.stack([technique.penalty(policy, step) for technique in self.techniques]).sum()
         if not torch.isfinite(term):
-            raise RunError("a technique's penalty is not a finite number", hint="lower learning_rate or its weight")
-        divided = not (this.model_accepts_loss_kwargs and num_items_in_batch is not None)
-        scale = this.current_gradient_accumulation_steps if divided else 1
+            raise RunError(
+                f"the penalty of step {step + 1} is not a finite number", hint="lower learning_rate or the weight"
+            )
         self._term = float(term.detach())
-        if return_outputs:
-            return found[0] + scale * term, found[1]
-        return found + scale * term
+        scaled = term * (this.current_gradient_accumulation_steps if self._is_divided(num_items_in_batch) else 1)
+        return (found[0] + scaled, found[1]) if return_outputs else found + scaled
+
+    def _is_divided(self, num_items_in_batch: Any) -> bool:
+        """Say whether transformers divides the loss of each micro-batch by their number, as its training step does."""
+        this: Any = self
+        scaled = this.loss_is_scaled_for_ga
+        if scaled is None:
+            scaled = this.model_accepts_loss_kwargs and num_items_in_batch is not None
+        return not scaled
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log the figures of techniques beside the loss."""
-        for technique in self.techniques:
-            logs.update({f"technique/{technique.name}/{k}": v for k, v in technique.metrics().items()})
+        """Log the figures of techniques, and the loss without their terms, beside the loss."""
+        if self.techniques and "loss" in logs:
+            logs["task_loss"] = logs["loss"] - self._term
+            for technique in self.techniques:
+                logs.update({f"technique/{technique.name}/{k}": v for k, v in technique.metrics().items()})
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
-    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
-        """Keep the rows in the order in which they were mixed."""
-        this: Any = self
-        return SequentialSampler(this.train_dataset)
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Write no model card: what is known of a checkpoint is in the ledger."""
+
+
+def built(kind: Any, setup: TrainingSetup, **arguments: Any) -> object:
+    """Return the trainer `kind` made with `arguments`, with the techniques of `setup`.
+
+    Raises:
+        UsageError: when TRL refuses the combination, or leaves out rows.
+    """
+    try:
+        trainer: Any = kind(**arguments)
+    except (ValueError, NotImplementedError) as error:
+        raise UsageError(f"TRL refuses this stage: {_first_line(error)}", hint="check `train` and `adapter`") from error
+    left_out = len(setup.rows) - len(trainer.train_dataset)
+    if left_out:
+        # TRL drops such rows, and every later row would move to another step than the shares put it in.
+        raise UsageError(
+            f"{left_out} of {len(setup.rows)} rows have a prompt that fills max_length, so nothing of them is learnt",
+            hint="raise max_length, or shorten or remove these rows",
+        )
+    trainer.techniques = tuple(setup.techniques)
+    return trainer
+
+
+def dataset(rows: Sequence[Mapping[str, JSON]], columns: tuple[str, ...]) -> Dataset:
+    """Return the rows, in order, as a dataset of just these columns."""
+    return Dataset.from_list([{name: row[name] for name in columns} for row in rows])
 
 
 def lora_config(adapter: Mapping[str, JSON] | None) -> LoraConfig | None:
@@ -74,15 +116,23 @@ def lora_config(adapter: Mapping[str, JSON] | None) -> LoraConfig | None:
 
 
 def make_arguments(config: Any, arguments: Mapping[str, JSON]) -> Any:
-    """Return TRL's configuration object; float32 on a CPU, bfloat16 where a CUDA device has it.
+    """Return TRL's configuration object.
+
+    Defaults that differ from TRL's: float32 on a CPU, where bfloat16 is several times slower, and no recomputing of
+    activations there, where memory is rarely what is short.
 
     Raises:
         UsageError: when TRL refuses a value.
     """
     cuda = torch.cuda.is_available()
-    bf16 = cuda and torch.cuda.is_bf16_supported()
+    bf16 = cuda and torch.cuda.is_bf16_supported() and not arguments.get("fp16")
     try:
-        return config(**{"use_cpu": not cuda, "bf16": bf16, **arguments})
+        return config(**{"use_cpu": not cuda, "bf16": bf16, "gradient_checkpointing": cuda, **arguments})
     except (TypeError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"TRL refuses the training arguments: {first}", hint="check `train` in the playbook") from error
+        raise UsageError(
+            f"TRL refuses the training arguments: {_first_line(error)}", hint="check `train` in the playbook"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -1,24 +1,25 @@
-"""Supervised fine-tuning with TRL's SFTTrainer. Rows are conversational prompt and completion, or `messages`."""
+"""Supervised fine-tuning with TRL's SFTTrainer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
 
-from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from safetune.builtin.trainers.penalties import WithPenalties, lora_config, make_arguments
+from safetune.builtin.trainers.penalties import WithPenalties, built, dataset, lora_config, make_arguments
+from safetune.core.digest import JSON
 from safetune.core.errors import UsageError
+from safetune.core.rows import COMPLETION, MESSAGES, problem, shape
 from safetune.protocols import TrainingSetup
 
 
 class _SFTTrainer(WithPenalties, SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with the penalties of techniques and the row order that safetune fixed."""
+    """TRL's trainer with the penalties of techniques."""
 
 
 class SFT:
-    """The `sft` trainer."""
+    """The `sft` trainer: loss on the completion of prompt-completion rows, on every token of `messages` rows."""
 
     name = "sft"
 
@@ -26,29 +27,30 @@ class SFT:
         """Return the names of all SFTConfig arguments."""
         return frozenset(f.name for f in fields(SFTConfig))
 
+    def row_problem(self, row: Mapping[str, JSON]) -> str:
+        """Say what keeps a row from being trained on, or return an empty string."""
+        return problem(row, COMPLETION, MESSAGES)
+
     def build(self, setup: TrainingSetup) -> object:
-        """Return the TRL trainer; loss is on completions only.
+        """Return the TRL trainer.
 
         Raises:
-            UsageError: when rows have neither `prompt` and `completion` nor `messages`.
+            UsageError: when rows of both shapes are mixed, or TRL refuses an argument.
         """
-        arguments = make_arguments(SFTConfig, {"packing": False, **setup.arguments})
-        trainer: Any = _SFTTrainer(
+        shapes = {shape(row) for row in setup.rows}
+        columns = shapes.pop()
+        if shapes or columns is None:
+            raise UsageError(
+                "rows with `messages` cannot be mixed with rows with `prompt` and `completion`",
+                hint="write the sources of one stage in one form",
+            )
+        return built(
+            _SFTTrainer,
+            setup,
             model=setup.model,
-            args=arguments,
-            train_dataset=Dataset.from_list([_plain(row) for row in setup.rows]),
+            args=make_arguments(SFTConfig, setup.arguments),
+            train_dataset=dataset(setup.rows, columns),
             processing_class=setup.tokenizer,
             peft_config=lora_config(setup.adapter),
             callbacks=list(setup.callbacks),
         )
-        trainer.techniques = tuple(setup.techniques)
-        return trainer
-
-
-def _plain(row: Any) -> dict[str, Any]:
-    """Return only the columns that TRL trains on."""
-    if "prompt" in row and "completion" in row:
-        return {"prompt": row["prompt"], "completion": row["completion"]}
-    if "messages" in row:
-        return {"messages": row["messages"]}
-    raise UsageError("a training row needs `prompt` and `completion`, or `messages`", hint="see docs/glossary.md: source")

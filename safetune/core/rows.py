@@ -1,0 +1,59 @@
+"""The shapes of training rows: TRL's conversational formats, checked without any library.
+
+    {"prompt": [messages], "completion": [messages]}                    supervised; the loss is on the completion
+    {"messages": [messages]}                                            supervised; the loss is on every token
+    {"prompt": [messages], "chosen": [messages], "rejected": [messages]}   preferences
+
+A message is {"role": "system" | "user" | "assistant", "content": "text"}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+COMPLETION = ("prompt", "completion")
+MESSAGES = ("messages",)
+PREFERENCE = ("prompt", "chosen", "rejected")
+
+_ROLES = ("system", "user", "assistant")
+
+
+def shape(row: Mapping[str, object]) -> tuple[str, ...] | None:
+    """Return the columns of the shape that `row` has, or None when it has none of them."""
+    return next((columns for columns in (PREFERENCE, COMPLETION, MESSAGES) if all(c in row for c in columns)), None)
+
+
+def problem(row: Mapping[str, object], *allowed: tuple[str, ...]) -> str:
+    """Say what keeps `row` from being used as one of the `allowed` shapes, or return an empty string.
+
+    The last part (completion, chosen, rejected, or the last message) must be the assistant's: that is what is learnt.
+    """
+    found = shape(row)
+    if found is None or found not in allowed:
+        wanted = " or ".join(" + ".join(f"`{c}`" for c in columns) for columns in allowed)
+        return f"a row here needs {wanted}; this one has {', '.join(sorted(row)) or 'nothing'}"
+    for column in found:
+        wrong = _message_problem(row[column])
+        if wrong:
+            return f"`{column}` {wrong}"
+    for column in found[1:] or found:
+        if last_role(row[column]) != "assistant":
+            return f"the last message of `{column}` is not the assistant's"
+    return ""
+
+
+def last_role(messages: object) -> str:
+    """Return the role of the last message of a checked list of messages."""
+    last = messages[-1] if isinstance(messages, list | tuple) and messages else {}
+    return str(last.get("role", "")) if isinstance(last, Mapping) else ""
+
+
+def _message_problem(value: object) -> str:
+    if not isinstance(value, list | tuple) or not value:
+        return "must be a list of messages with at least one"
+    for message in value:
+        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+            return "has a message without a text `content`"
+        if message.get("role") not in _ROLES:
+            return f"has a message with the role {message.get('role')!r}; known: {', '.join(_ROLES)}"
+    return ""
