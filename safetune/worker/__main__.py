@@ -8,7 +8,8 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from safetune.worker.reporter import Reporter
 
 JobFunction = Callable[[Mapping[str, Any], Reporter], Mapping[str, JSON]]
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _INTERRUPTED: Mapping[str, JSON] = {"status": "interrupted", "message": "the worker was asked to stop", "hint": ""}
 
 
@@ -32,24 +34,40 @@ def main(folder: Path) -> int:
     """Do the job in `folder`, write outcome.json there, and return the exit code: 0 when the job is done, else 1."""
     reporter = Reporter(folder)
     job: Mapping[str, Any] = {}
+    with _stoppable():
+        try:
+            watch_conductor()
+            job = _read(folder / "job.json")
+            _set_environment(str(job["job"]))
+            outcome: Mapping[str, JSON] = {"status": "ok", **_function(str(job["job"]))(job, reporter)}
+        except _Stopped:
+            outcome = _INTERRUPTED
+        except BaseException as error:  # a worker never ends without saying why
+            if not is_expected(error):
+                traceback.print_exc()
+            outcome = describe(error)
+            if is_full_disk(error):
+                _make_room(job)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # the outcome is known; a late signal must not lose it
+        return _end(folder, outcome, reporter.first)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """While the job runs, take SIGTERM and SIGINT as the word to stop."""
+
+    def stop(_: int, __: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # once is enough; a second one would break off the clean end
+        raise _Stopped
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
-        signal.signal(signal.SIGTERM, _stop)
-        signal.signal(signal.SIGINT, _stop)
-        watch_conductor()
-        job = _read(folder / "job.json")
-        _set_environment(str(job["job"]))
-        outcome: Mapping[str, JSON] = {"status": "ok", **_function(str(job["job"]))(job, reporter)}
-    except _Stopped:
-        outcome = _INTERRUPTED
-    except BaseException as error:  # a worker never ends without saying why
-        if not is_expected(error):
-            traceback.print_exc()
-        outcome = describe(error)
-        if is_full_disk(error):
-            _make_room(job)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the outcome is known; a late signal must not lose it
-    return _end(folder, outcome, reporter.first)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(folder: Path, outcome: Mapping[str, JSON], first: bool) -> int:
@@ -112,10 +130,6 @@ def _make_room(job: Mapping[str, Any]) -> None:
         remove_incomplete(Path(job["state"]))
     if "output" in job:
         shutil.rmtree(job["output"], ignore_errors=True)
-
-
-def _stop(_number: int, _frame: object) -> None:
-    raise _Stopped
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetune.core.errors import IntegrityError, UsageError
+from safetune.worker.failures import is_no_memory
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +111,9 @@ def _weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # each library that reads a part of it has errors of its own
+        if is_no_memory(error):
+            raise
         raise UsageError(f"{folder.name} cannot be loaded: {_first_line(error)}", hint="check `model.base`") from error
     # transformers fills what a file lacks with random numbers and only logs it.
     absent = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
@@ -140,7 +143,7 @@ def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
         raise IntegrityError(
             f"adapter {adapter.name[:12]} does not fit its base model: {_first_line(error)}", hint="safetune verify"
         ) from error
-    return merged
+    return merged.requires_grad_(True)  # peft freezes what it wraps and leaves it so; the next stage may train all
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
 
+from safetune.builtin.trainers.lm_head import score_labels_only
 from safetune.core.digest import JSON
 from safetune.core.errors import RunError, UsageError
 from safetune.protocols import TrainingSetup, TrainingTechnique
@@ -80,6 +82,7 @@ def built(kind: Any, setup: TrainingSetup, **arguments: Any) -> object:
     Raises:
         UsageError: when TRL refuses the combination, or leaves out rows.
     """
+    score_labels_only()
     try:
         trainer: Any = kind(**arguments)
     except (ValueError, NotImplementedError) as error:
@@ -124,6 +127,7 @@ def make_arguments(config: Any, arguments: Mapping[str, JSON]) -> Any:
     Raises:
         UsageError: when TRL refuses a value.
     """
+    _check_numbers(config, arguments)
     cuda = torch.cuda.is_available()
     bf16 = cuda and torch.cuda.is_bf16_supported() and not arguments.get("fp16")
     try:
@@ -132,6 +136,22 @@ def make_arguments(config: Any, arguments: Mapping[str, JSON]) -> Any:
         raise UsageError(
             f"TRL refuses the training arguments: {_first_line(error)}", hint="check `train` in the playbook"
         ) from error
+
+
+def _check_numbers(config: Any, arguments: Mapping[str, JSON]) -> None:
+    """Check that what has a number as its default is given as a number; TRL itself would fail steps later."""
+    for field in fields(config):
+        value = arguments.get(field.name)
+        if _is_number(field.default) and value is not None and not _is_number(value):
+            exponent = isinstance(value, str) and "e" in value.lower()
+            raise UsageError(
+                f"{field.name} must be a number, not {value!r}",
+                hint="YAML reads 3e-4 as text; write 3.0e-4" if exponent else "check `train` in the playbook",
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _first_line(error: BaseException) -> str:
