@@ -1,22 +1,80 @@
-"""Evaluation that ends in the store, and gate results as the rows that the ledger keeps."""
+"""Evaluation that ends in the store, the gate that is decided on the stored bytes, and its line in the ledger."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from safetune.core.digest import JSON
+from safetune.core.errors import UsageError
+from safetune.core.events import GateRecord, evaluated, gated
 from safetune.core.evidence import EvaluationReport
-from safetune.core.gate import GateResult, LimitResult
+from safetune.core.gate import GateResult, LimitResult, decide
+from safetune.core.playbook import Guardrail
 from safetune.engine.measure import Measured, Subject, Workplace, read_evidence, report_of, respond, write_evidence
 from safetune.state.store import Store
 
 
+@dataclass(frozen=True, slots=True)
+class GateOrder:
+    """What to gate by: the guardrails and suites of one stage, the identity of both (`basis`), and why again, if so."""
+
+    stage_key: str
+    guardrails: tuple[Guardrail, ...]
+    measured: tuple[Measured, ...]
+    basis: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """A recorded gate: its result, the ledger line, and the evidence object it was decided on."""
+
+    result: GateResult
+    line: int
+    evidence: str
+    report: EvaluationReport
+
+
+def gate_checkpoint(store: Store, pair: tuple[Subject, Subject | None], order: GateOrder, place: Workplace) -> Gated:
+    """Measure a checkpoint of the ledger and its baseline on the same prompts, decide, and record the verdict.
+
+    Raises:
+        UsageError: when the checkpoint was gated before and no reason is given.
+    """
+    candidate, baseline = pair
+    attempt = store.standing().attempts(candidate.identity) + 1
+    if attempt > 1 and not order.reason.strip():
+        raise UsageError(
+            f"checkpoint {candidate.label} has a recorded verdict; gating it again is a named act",
+            hint='say why: --reason "..."',
+        )
+    evidence, report = measure_and_store(store, pair, order.measured, place)
+    against = baseline.identity if baseline else ""
+    names = [m.suite.name for m in order.measured]
+    store.commit(evaluated(candidate.identity, against, evidence, names, order.stage_key))
+    result = decide(order.guardrails, report)
+    record = GateRecord(
+        stage_key=order.stage_key,
+        checkpoint=candidate.identity,
+        baseline=against,
+        guardrails=result.guardrails,
+        evidence=evidence,
+        basis=order.basis,
+        verdict=result.verdict.value,
+        attempt=attempt,
+        reason=order.reason if attempt > 1 else "",
+        results=gate_rows(result),
+    )
+    return Gated(result, store.commit(gated(record)), evidence, report)
+
+
 def measure_and_store(
-    store: Store, subjects: tuple[Subject, Subject | None], measured: Sequence[Measured], place: Workplace
+    store: Store, pair: tuple[Subject, Subject | None], measured: Sequence[Measured], place: Workplace
 ) -> tuple[str, EvaluationReport]:
     """Measure a candidate and its baseline, adopt the evidence, and return it as read back from the stored bytes."""
-    candidate, baseline = subjects
+    candidate, baseline = pair
     respond([s for s in (baseline, candidate) if s is not None], measured, place)
     return store_report(store, report_of(candidate, baseline, measured, place), place)
 
@@ -44,6 +102,7 @@ def gate_row(result: LimitResult) -> Mapping[str, JSON]:
         "slice": result.slice,
         "severity": result.severity,
         "limit": result.limit,
+        "confidence": result.confidence,
         "verdict": result.verdict.value,
         "reason": result.reason,
         "why": result.why,

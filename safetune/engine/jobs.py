@@ -205,5 +205,3 @@ def _stop(children: list[_Child]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, signal.SIGKILL)  # a grandchild must not outlive its launcher
         child.log.close()
-
-

@@ -111,9 +111,7 @@ def respond(subjects: Sequence[Subject], measured: Sequence[Measured], place: Wo
             run_jobs(jobs, place.listener)
 
 
-def judge_suite(
-    measured: Measured, candidate: Mapping[str, str], baseline: Mapping[str, str] | None
-) -> SuiteEvidence:
+def judge_suite(measured: Measured, candidate: Mapping[str, str], baseline: Mapping[str, str] | None) -> SuiteEvidence:
     """Judge the responses of both arms to one suite, after the judge has labelled its own controls.
 
     `candidate` and `baseline` map request digests to responses; a response that is not there leaves its item out, and
@@ -140,7 +138,7 @@ def judge_suite(
         expected=len(measured.prompts),
         candidate=items[CANDIDATE],
         baseline=items[BASELINE],
-        controls_run=len(judge.controls),
+        controls=tuple(c.label for c in judge.controls),
         controls_failed=failed,
     )
 
@@ -197,7 +195,7 @@ def _suite_row(evidence: SuiteEvidence) -> Mapping[str, JSON]:
         "judge_version": evidence.judge_version,
         "metrics": [{"name": m.name, "counts": list(m.counts), "worse": m.worse} for m in evidence.metrics],
         "expected": evidence.expected,
-        "controls_run": evidence.controls_run,
+        "controls": list(evidence.controls),
         "controls_failed": list(evidence.controls_failed),
         "error": evidence.error,
     }
@@ -233,8 +231,7 @@ def _read_item(row: Mapping[str, object]) -> Item:
 def _read_suite(row: Mapping[str, JSON], items: Sequence[Item]) -> SuiteEvidence:
     known = dict(row)
     metrics = tuple(Metric(m["name"], tuple(m["counts"]), m["worse"]) for m in known.pop("metrics"))  # type: ignore
+    known["controls"] = tuple(known["controls"])  # type: ignore[arg-type]
     known["controls_failed"] = tuple(known["controls_failed"])  # type: ignore[arg-type]
-    arms = {
-        arm: tuple(i for i in items if i.suite == row["suite"] and i.arm == arm) for arm in (CANDIDATE, BASELINE)
-    }
+    arms = {arm: tuple(i for i in items if i.suite == row["suite"] and i.arm == arm) for arm in (CANDIDATE, BASELINE)}
     return SuiteEvidence(**known, metrics=metrics, candidate=arms[CANDIDATE], baseline=arms[BASELINE])  # type: ignore

@@ -22,7 +22,7 @@ from safetune.state.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A playbook with everything a plan needs: `where` maps parts to `file:line`, `stale` is what a saved plan lacks."""
+    """A playbook with everything that a plan needs; `where` maps its parts to `file:line`."""
 
     playbook: Playbook
     where: Mapping[str, str]

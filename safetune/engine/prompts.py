@@ -12,6 +12,7 @@ from pathlib import Path
 from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import IntegrityError, SafetuneError, UsageError
 from safetune.core.evidence import Prompt
+from safetune.core.plan import Fact
 from safetune.core.playbook import Suite
 from safetune.plugins import load
 from safetune.protocols import PromptGenerator
@@ -107,7 +108,7 @@ def _parse(suite: Suite, path: Path, text: str) -> list[Mapping[str, object]]:
             path_in = suite.prompts.options.get("rows")
             content = content[path_in] if path_in else content
             return [row if isinstance(row, dict) else {"0": row} for row in content]
-        return [_json_row(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return [_json_row(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     except (csv.Error, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"suite {suite.name}: {path.name} cannot be read as {kind}: {error}") from error
 
@@ -123,7 +124,10 @@ def _json_row(path: Path, number: int, line: str) -> Mapping[str, object]:
 
 
 def _select(suite: Suite, rows: list[Mapping[str, object]]) -> list[Mapping[str, object]]:
-    """Keep the rows that the suite's `where` asks for: column equals, or starts with when the key ends in `_prefix`."""
+    """Keep the rows that the suite's `where` asks for.
+
+    A column equals the value; a key that ends in `_prefix`, `_not_prefix` or `_not` asks for something else.
+    """
     where = suite.prompts.options.get("where")
     if not isinstance(where, Mapping):
         return rows
@@ -132,10 +136,18 @@ def _select(suite: Suite, rows: list[Mapping[str, object]]) -> list[Mapping[str,
 
 def _matches(row: Mapping[str, object], key: str, value: JSON) -> bool:
     if key.endswith("_not_prefix"):
-        return not str(row.get(key.removesuffix("_not_prefix"), "")).startswith(str(value))
+        return not _cell(row, key.removesuffix("_not_prefix")).startswith(str(value))
     if key.endswith("_prefix"):
-        return str(row.get(key.removesuffix("_prefix"), "")).startswith(str(value))
-    return str(row.get(key, "")) == str(value)
+        return _cell(row, key.removesuffix("_prefix")).startswith(str(value))
+    if key.endswith("_not"):
+        return _cell(row, key.removesuffix("_not")) != str(value)
+    return _cell(row, key) == str(value)
+
+
+def _cell(row: Mapping[str, object], name: str) -> str:
+    """Return a cell as text; nothing, and a JSON null, are the empty text."""
+    value = row.get(name)
+    return "" if value is None else str(value)
 
 
 def _prompt(suite: Suite, number: int, row: Mapping[str, object]) -> Prompt:
@@ -144,20 +156,24 @@ def _prompt(suite: Suite, number: int, row: Mapping[str, object]) -> Prompt:
 
     def column(role: str, default: str) -> str:
         name = names.get(role, default)
-        return "" if name is None or name == "" else str(row.get(str(name), ""))
+        return "" if name is None or name == "" else _cell(row, str(name))
 
     text = column("prompt", "prompt")
     if not text.strip():
         raise UsageError(f"suite {suite.name}: row {number} has no prompt text")
     item_id = column("id", "id") or f"{suite.name}-{number:05d}"
-    return Prompt(item_id, text, column("slice", suite.slice), column("cluster", suite.cluster), column("reference", "reference"))
+    return Prompt(
+        item_id, text, column("slice", suite.slice), column("cluster", suite.cluster), column("reference", "reference")
+    )
 
 
-def suite_problem(suite: Suite) -> tuple[str, int | None, str]:
-    """Return (identity, number of items, problem) of a suite for a plan; a problem never raises."""
+def suite_fact(suite: Suite) -> Fact:
+    """Return what a plan needs to know of a suite: identity, items, clusters, or the problem; never raises."""
     try:
         prompts = load_prompts(suite)
     except SafetuneError as error:
-        return "", None, f"{error.message}{f'; {error.hint}' if error.hint else ''}"
+        return Fact(suite.name, "", None, f"{error.message}{f'; {error.hint}' if error.hint else ''}")
     content = digest([[p.item_id, p.text, p.slice, p.cluster, p.reference] for p in prompts])
-    return digest({"definition": suite.digest, "prompts": content}), len(prompts), ""
+    identity = digest({"definition": suite.digest, "prompts": content})
+    clusters = len({p.cluster or p.item_id for p in prompts})
+    return Fact(suite.name, identity, len(prompts), clusters=clusters)

@@ -1,4 +1,4 @@
-"""After the gate: promote, or reject and apply the rollback rules. What is decided here is pure; the store commits it."""
+"""After the gate: promote, or reject and apply the rollback rules. Decided here without effects; the store commits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def settle(playbook: Playbook, standing: Standing, ruling: Ruling) -> Settled:
     if not target:
         note = f"channel {playbook.channel} held nothing before this sprint, so it stays at {current[:12]}"
         return Settled((refusal,), "rejected", note=note)
-    back = rolled_back(playbook.channel, current, target, f"gate {ruling.verdict.value}", text, undone)
+    back = rolled_back((playbook.channel, current, target), f"gate {ruling.verdict.value}", text, undone)
     return Settled((refusal, back), "rolled back", target)
 
 

@@ -1,18 +1,18 @@
-"""Look at the world without touching it: digests, plugins, free disk, what training cost before. No socket, no program."""
+"""Look at the world without touching it: digests, plugins, free disk, what training cost. No socket, no program."""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from safetune.core.digest import short
+from safetune.core.digest import JSON, short
 from safetune.core.events import Event
 from safetune.core.plan import Fact, Facts
 from safetune.core.playbook import Playbook, Source
 from safetune.engine.models import BaseModel
-from safetune.engine.prompts import suite_problem
+from safetune.engine.prompts import suite_fact
 from safetune.engine.sums import Sums
 from safetune.plugins import load, names, provider, suggest
 
@@ -27,11 +27,12 @@ def survey(playbook: Playbook, model: BaseModel, events: Iterable[Event], where:
     return Facts(
         model=_model_fact(model),
         sources={source.name: _source_fact(source, sums) for source in playbook.sources},
-        suites={suite.name: Fact(suite.name, *suite_problem(suite)) for suite in playbook.suites},
+        suites={suite.name: suite_fact(suite) for suite in playbook.suites},
         plugins=_plugin_facts(playbook),
         free_bytes=_free_bytes(store),
         ledger_head=f"{events[-1].seq}" if events else "",
         seconds_per_step=_seconds_per_step(events),
+        bytes_per_checkpoint=_bytes_per_checkpoint(events),
     )
 
 
@@ -81,16 +82,31 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _seconds_per_step(events: Iterable[Event]) -> Mapping[str, tuple[float, str]]:
-    """Return the last measured seconds per step of every training shape, with the ledger line that says so."""
-    found: dict[str, tuple[float, str]] = {}
+def _trainings(events: Iterable[Event]) -> Iterator[tuple[str, Mapping[str, JSON], int]]:
+    """Yield shape, figures and ledger line of every finished training."""
     for event in events:
-        if event.kind != "trained":
-            continue
-        figures = event.data.get("figures")
-        if not isinstance(figures, Mapping):
-            continue
-        shape, seconds, steps = figures.get("shape"), figures.get("seconds"), figures.get("steps")
-        if isinstance(shape, str) and isinstance(seconds, int | float) and isinstance(steps, int) and steps > 0:
-            found[shape] = (seconds / steps, f"ledger line {event.seq}")
+        figures = event.data.get("figures") if event.kind == "trained" else None
+        if isinstance(figures, Mapping) and isinstance(figures.get("shape"), str):
+            yield str(figures["shape"]), figures, event.seq
+
+
+def _seconds_per_step(events: Iterable[Event]) -> Mapping[str, tuple[float, str]]:
+    """Return the last measured seconds per step of every training shape, with the ledger line that says so.
+
+    Start-up and saving are part of them. A run that was resumed trained only some of its steps and is left out.
+    """
+    found: dict[str, tuple[float, str]] = {}
+    for shape, figures, line in _trainings(events):
+        seconds, steps = figures.get("seconds"), figures.get("steps")
+        whole = isinstance(seconds, int | float) and isinstance(steps, int) and figures.get("resumed_from") is None
+        if whole and steps > 0:  # type: ignore[operator]
+            found[shape] = (float(str(seconds)) / int(str(steps)), f"ledger line {line}")
+    return found
+
+
+def _bytes_per_checkpoint(events: Iterable[Event]) -> Mapping[str, int]:
+    found = {}
+    for shape, figures, _ in _trainings(events):
+        if isinstance(size := figures.get("bytes"), int):
+            found[shape] = size
     return found

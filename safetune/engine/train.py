@@ -90,9 +90,7 @@ def check_source(source: Source) -> None:
         )
 
 
-def adopt(
-    objects: ObjectStore, outcome: Mapping[str, JSON], lineage: tuple[str, str], folder: Path
-) -> Trained:
+def adopt(objects: ObjectStore, outcome: Mapping[str, JSON], lineage: tuple[str, str], folder: Path) -> Trained:
     """Put what a training job made into the store by digest; `lineage` is (base identity, parent checkpoint).
 
     Raises:
@@ -106,6 +104,7 @@ def adopt(
     checkpoint = objects.adopt(output)
     metrics = outcome.get("metrics")
     figures = dict(metrics) if isinstance(metrics, Mapping) else {}
+    figures["bytes"] = sum(size for size, _ in objects.manifest(checkpoint).values())
     for name in ("resumed_from", "versions"):
         figures[name] = outcome.get(name)
     return Trained(checkpoint, figures)

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class Workshop:
 
     def __init__(self, root: Path, model: Path, repo: Path) -> None:
         self.root, self.model, self._repo = root, model, repo
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def source(self, name: str, rows: Sequence[Mapping[str, Any]], share: float = 1.0) -> dict[str, Any]:
         """Write a JSONL source and return it as a job names it."""
@@ -124,7 +126,7 @@ class Workshop:
     def start(self, folder: Path, command: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
         """Start a worker process, or another `command`, that works on the job."""
         with (folder / "worker.log").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command or (sys.executable, "-m", "safetune.worker", str(folder)),
                 cwd=self._repo,
                 env={**os.environ, "PYTHONPATH": str(self._repo), **environment},
@@ -132,6 +134,15 @@ class Workshop:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End whatever a failed test left running."""
+        for process in self._started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def progress(self, folder: Path) -> list[dict[str, Any]]:
         """Return the whole progress rows so far."""
@@ -150,9 +161,11 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, tiny_model: Path, repo_root: Path) -> Workshop:
+def workshop(tmp_path: Path, tiny_model: Path, repo_root: Path) -> Iterator[Workshop]:
     """A workshop on the tiny model."""
-    return Workshop(tmp_path, tiny_model, repo_root)
+    made = Workshop(tmp_path, tiny_model, repo_root)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,0 +1,221 @@
+"""Evaluate one model, or recorded responses, on the suites of a playbook; with the gate when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetune.core.errors import ExitCode, UsageError
+from safetune.core.events import evaluated
+from safetune.core.evidence import EvaluationReport
+from safetune.core.gate import GateResult, decide
+from safetune.core.plan import evidence_basis, suites_of
+from safetune.core.playbook import Guardrail, Playbook, Stage, Suite
+from safetune.engine.gating import GateOrder, gate_checkpoint, measure_and_store, store_report
+from safetune.engine.measure import (
+    Measured,
+    Subject,
+    Workplace,
+    default_workers,
+    judge_suite,
+    read_suites,
+)
+from safetune.engine.planning import Prepared, prepare
+from safetune.engine.recorded import label_of, read_recorded
+from safetune.engine.subjects import Subjects
+from safetune.protocols import Listener
+from safetune.state.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateRequest:
+    """What to evaluate: `target` and `baseline` name models as `Subjects.named` reads them; empty means the default.
+
+    The default target is the playbook's channel; the default baseline is what the target was trained from. `stage`
+    (`sprint/stage`) chooses whose guardrails the gate uses; empty means the stage that made the target, else all.
+    """
+
+    playbook: Path
+    store: Path
+    target: str = ""
+    baseline: str = ""
+    suites: tuple[str, ...] = ()
+    gate: bool = False
+    stage: str = ""
+    recorded: Path | None = None
+    baseline_recorded: Path | None = None
+    reason: str = ""
+    workers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    """What was measured, the gate's result when there was one, the evidence object, and the exit code."""
+
+    target: str
+    baseline: str
+    report: EvaluationReport
+    gate: GateResult | None
+    evidence: str
+    exit_code: ExitCode
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """The part of a playbook that one evaluation uses: guardrails, suites with prompts, and the stage it is for."""
+
+    guardrails: tuple[Guardrail, ...]
+    measured: tuple[Measured, ...]
+    stage_key: str
+    basis: str
+
+
+def evaluate(wanted: EvaluateRequest, listener: Listener) -> EvaluateResult:
+    """Measure, judge, store the evidence, and decide when `gate` is set.
+
+    A checkpoint of the ledger that is gated gets a recorded verdict, as in a run; anything else gets a verdict that is
+    shown and stored as evidence, and that can promote nothing.
+
+    Raises:
+        UsageError: when a name or a file is wrong.
+        RunError: when a worker fails.
+    """
+    _check_options(wanted)
+    prepared = prepare(wanted.playbook, wanted.store)
+    store = Store.create(wanted.store)
+    scratch = store.scratch / f"evaluate-{os.getpid()}"
+    place = Workplace(store.responses, scratch, wanted.workers or default_workers(), listener)
+    try:
+        if wanted.recorded:
+            return _recorded(wanted, wanted.recorded, prepared, (store, place))
+        return _model(wanted, prepared, (store, place))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_options(wanted: EvaluateRequest) -> None:
+    if wanted.baseline_recorded and not wanted.recorded:
+        raise UsageError("--baseline-recorded needs --recorded", hint="give the candidate's responses too")
+    if wanted.recorded and (wanted.target or wanted.baseline):
+        raise UsageError("recorded responses are evaluated without a model", hint="leave out TARGET and --baseline")
+    if wanted.gate and wanted.suites:
+        raise UsageError("a gate needs all of its suites", hint="leave out --suite, or leave out --gate")
+
+
+# -- recorded responses ------------------------------------------------------------------------------------------------
+
+
+def _recorded(
+    wanted: EvaluateRequest, path: Path, prepared: Prepared, where: tuple[Store, Workplace]
+) -> EvaluateResult:
+    scope = _scope(wanted, prepared, "")
+    identity, responses = read_recorded(path, scope.measured)
+    before_identity, before, before_label = "", None, ""
+    if wanted.baseline_recorded:
+        before_identity, before = read_recorded(wanted.baseline_recorded, scope.measured)
+        before_label = label_of(before_identity, wanted.baseline_recorded)
+    suites = tuple(judge_suite(m, responses, before) for m in scope.measured)
+    report = EvaluationReport(identity, before_identity, suites)
+    store, place = where
+    evidence, report = store_report(store, report, place)
+    store.commit(evaluated(identity, before_identity, evidence, [s.suite for s in suites]))
+    labels = label_of(identity, path), before_label
+    return _decided(wanted, scope, labels, (evidence, report))
+
+
+def _decided(
+    wanted: EvaluateRequest, scope: _Scope, labels: tuple[str, str], found: tuple[str, EvaluationReport]
+) -> EvaluateResult:
+    """Decide, when asked to, about something that is not a checkpoint of the ledger."""
+    evidence, report = found
+    if not wanted.gate:
+        return EvaluateResult(*labels, report, None, evidence, _measured_code(report))
+    result = decide(scope.guardrails, report)
+    note = "this verdict is evidence only: what is not a checkpoint of the store cannot be promoted"
+    return EvaluateResult(*labels, report, result, evidence, result.verdict.exit_code, note)
+
+
+def _measured_code(report: EvaluationReport) -> ExitCode:
+    """Say whether every item of every suite was measured with a sound judge."""
+    sound = all(
+        not s.error and s.controls_run and not s.controls_failed and len(s.candidate) == s.expected
+        for s in report.suites
+    )
+    return ExitCode.DONE if sound else ExitCode.FAILED_RUN
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Workplace]) -> EvaluateResult:
+    store, place = where
+    subjects = Subjects(prepared.model, store, place.listener)
+    target, digest = subjects.named(wanted.target or prepared.playbook.channel)
+    known = store.standing().checkpoints.get(digest)
+    if wanted.gate and wanted.stage and known:
+        raise UsageError("a checkpoint is gated by the guardrails of the stage that made it", hint="leave out --stage")
+    scope = _scope(wanted, prepared, known.stage_key if known else "")
+    baseline: Subject | None = None
+    if wanted.baseline:
+        baseline, _ = subjects.named(wanted.baseline)
+    elif known:
+        baseline = subjects.checkpoint(known.parent)
+    labels = target.label, baseline.label if baseline else ""
+    if wanted.gate and known:
+        order = GateOrder(scope.stage_key, scope.guardrails, scope.measured, scope.basis, wanted.reason)
+        gated = gate_checkpoint(store, (target, baseline), order, place)
+        code = gated.result.verdict.exit_code
+        return EvaluateResult(*labels, gated.report, gated.result, gated.evidence, code)
+    evidence, report = measure_and_store(store, (target, baseline), scope.measured, place)
+    against = baseline.identity if baseline else ""
+    store.commit(evaluated(target.identity, against, evidence, [m.suite.name for m in scope.measured]))
+    return _decided(wanted, scope, labels, (evidence, report))
+
+
+# -- what of the playbook is used --------------------------------------------------------------------------------------
+
+
+def _scope(wanted: EvaluateRequest, prepared: Prepared, stage_key: str) -> _Scope:
+    playbook = prepared.playbook
+    keys = {(p.sprint, p.stage): p.key for p in prepared.plan.stages}
+    stage, key = _stage(wanted.stage, playbook, keys, stage_key)
+    guardrails = playbook.gate_of(stage) if stage else playbook.guardrails
+    suites = _suites(wanted, playbook, stage, guardrails)
+    if not suites:
+        raise UsageError("there is no suite to measure", hint="name suites in the playbook or with --suite")
+    basis = evidence_basis(guardrails, suites, prepared.facts)
+    return _Scope(guardrails, read_suites(suites), key, basis)
+
+
+def _stage(
+    name: str, playbook: Playbook, keys: Mapping[tuple[str, str], str], stage_key: str
+) -> tuple[Stage | None, str]:
+    """Return the stage whose gate is used, and its key: the named one, or the one that made the checkpoint."""
+    for sprint in playbook.sprints:
+        for stage in sprint.stages:
+            key = keys[sprint.name, stage.name]
+            if name in (f"{sprint.name}/{stage.name}", stage.name) or (not name and key == stage_key):
+                return stage, key
+    if name:
+        known = ", ".join(f"{s.name}/{t.name}" for s in playbook.sprints for t in s.stages)
+        raise UsageError(f'no stage is called "{name}"; known: {known}')
+    return None, stage_key
+
+
+def _suites(
+    wanted: EvaluateRequest, playbook: Playbook, stage: Stage | None, guardrails: Sequence[Guardrail]
+) -> tuple[Suite, ...]:
+    if wanted.suites:
+        known = {suite.name: suite for suite in playbook.suites}
+        unknown = [name for name in wanted.suites if name not in known]
+        if unknown:
+            raise UsageError(f'no suite is called "{unknown[0]}"; known: {", ".join(known)}')
+        return tuple(known[name] for name in wanted.suites)
+    if stage and wanted.gate:
+        return suites_of(playbook, stage)
+    named = {g.suite for g in guardrails} if wanted.gate else {s.name for s in playbook.suites}
+    return tuple(s for s in playbook.suites if s.name in named)

@@ -1,0 +1,58 @@
+"""What the ledger adds up to, for people: channels, checkpoints, stages, and a run that never said it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetune.core.events import Event
+from safetune.core.standing import ChannelStanding, CheckpointStanding, StageStanding
+from safetune.state.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A store as it stands; `recovered` says what a crash had left and was mended on opening, or is empty.
+
+    `unfinished` is the run whose end is not in the ledger (it still runs, or was killed), or empty.
+    """
+
+    channels: Mapping[str, ChannelStanding]
+    checkpoints: Mapping[str, CheckpointStanding]
+    stages: Mapping[str, StageStanding]
+    events: int
+    recovered: str
+    unfinished: str
+
+
+def status(store_root: Path) -> Status:
+    """Return how a store stands.
+
+    Raises:
+        UsageError: when there is no store.
+        IntegrityError: when its ledger is broken.
+    """
+    store = Store.open(store_root)
+    standing, events = store.standing(), store.events()
+    return Status(
+        channels=standing.channels,
+        checkpoints=standing.checkpoints,
+        stages=standing.stages,
+        events=len(events),
+        recovered=store.recovered,
+        unfinished=_unfinished(events),
+    )
+
+
+def log(store_root: Path) -> tuple[Event, ...]:
+    """Return all events of a store, oldest first."""
+    return Store.open(store_root).events()
+
+
+def _unfinished(events: tuple[Event, ...]) -> str:
+    """Return the last run that began and did not end."""
+    for event in reversed(events):
+        if event.kind in ("started", "finished"):
+            return event.text("run") if event.kind == "started" else ""
+    return ""

@@ -1,0 +1,85 @@
+"""Models that can be asked, made ready once: the base model, checkpoints of the store, local folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetune.core.errors import UsageError
+from safetune.core.playbook import ModelRef
+from safetune.core.rollback import find_checkpoint
+from safetune.engine import checkpoints
+from safetune.engine.measure import Subject
+from safetune.engine.models import BaseModel, make_ready, resolve
+from safetune.engine.sums import Sums
+from safetune.protocols import Listener
+from safetune.state.store import Store
+
+BASE = "base"
+
+
+class Subjects:
+    """Makes subjects of one playbook's base model and one store; the base is converted and verified at most once."""
+
+    def __init__(self, model: BaseModel, store: Store, listener: Listener) -> None:
+        self._model = model
+        self._store = store
+        self._listener = listener
+        self._base: Subject | None = None
+
+    def base(self) -> Subject:
+        """Return the base model, made ready and verified."""
+        if self._base is None:
+            folder = make_ready(self._model, self._store.scratch / "model", self._listener)
+            self._base = checkpoints.base_subject(self._model.label, self._model.identity, folder)
+        return self._base
+
+    def checkpoint(self, digest: str) -> Subject:
+        """Return a checkpoint with every file it rests on verified; an empty digest is the base model.
+
+        Raises:
+            IntegrityError: when it is damaged, or was trained from another base model than the playbook's.
+        """
+        if not digest:
+            return self.base()
+        found = checkpoints.lineage(self._store.objects, digest)
+        folder = Path() if found.full else Path(str(self._for(found.base, digest).weights["base"]))
+        return checkpoints.subject(self._store.objects, digest, folder)
+
+    def _for(self, base: str, digest: str) -> Subject:
+        if base != self._model.identity:
+            raise UsageError(
+                f"checkpoint {digest[:12]} was trained from another base model than this playbook names",
+                hint="use the playbook that it was trained with",
+            )
+        return self.base()
+
+    def named(self, target: str) -> tuple[Subject, str]:
+        """Return what a person named, and its checkpoint digest where it is in the ledger (else empty).
+
+        `target` is `base`, a channel, a checkpoint's digest prefix, or a model folder.
+
+        Raises:
+            UsageError: when it is none of these.
+        """
+        standing = self._store.standing()
+        if target == BASE:
+            return self.base(), ""
+        if target in standing.channels:
+            digest = standing.channels[target].current
+            return self.checkpoint(digest), digest
+        if Path(target).is_dir():
+            return self._folder(Path(target)), ""
+        try:
+            digest = find_checkpoint(standing, target, "evaluate")
+        except UsageError as error:
+            channels = ", ".join(sorted(standing.channels)) or "none yet"
+            raise UsageError(
+                f'"{target}" is neither a channel ({channels}), nor a checkpoint, nor a folder, nor "{BASE}"',
+                hint=error.hint,
+            ) from None
+        return self.checkpoint(digest), digest
+
+    def _folder(self, path: Path) -> Subject:
+        model = resolve(ModelRef("folder", str(path.absolute()), name=path.name), Sums(None))
+        folder = make_ready(model, self._store.scratch / "model", self._listener)
+        return checkpoints.base_subject(model.label, model.identity, folder)

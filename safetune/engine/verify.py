@@ -1,0 +1,260 @@
+"""Verify a store from its bytes alone: chain, rules, objects, evidence, pointers. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from safetune.core.digest import JSON, short
+from safetune.core.errors import IntegrityError, SafetuneError, UsageError
+from safetune.core.events import Event
+from safetune.core.evidence import EvaluationReport
+from safetune.core.standing import Standing, fold
+from safetune.core.verdict import Verdict, worst
+from safetune.engine.checkpoints import lineage
+from safetune.engine.measure import read_evidence
+from safetune.state.look import Look, look
+from safetune.state.objects import is_digest
+from safetune.state.store import Store, check_format
+
+_BACKUP = "restore it from a backup, then: safetune verify"
+_MOST_VIOLATIONS = 50
+_STATUS = "nothing is lost: safetune status mends it"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be: where, what, and what to do about it."""
+
+    where: str
+    what: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was checked and what was found.
+
+    `ledger_lines` and `objects` count what could be checked, `bytes_checked` the bytes that were hashed. `findings` are
+    damage; `notes` are leftovers that nothing depends on.
+    """
+
+    ledger_lines: int
+    objects: int
+    bytes_checked: int
+    findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is no damage."""
+        return not self.findings
+
+
+def verify(root: Path) -> VerifyReport:
+    """Check everything in a store and return all that is wrong; damage is reported, never raised.
+
+    Raises:
+        UsageError: when there is no store in `root`.
+    """
+    if not any((root / name).is_file() for name in ("ledger.jsonl", "ledger.head")):
+        check_format(root)
+    return _Verifier(root).run()
+
+
+class _Verifier:
+    """One pass over one store; each step adds to what was found."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._store = Store(root)
+        self._findings: list[Finding] = []
+        self._notes: list[Finding] = []
+        self._sound: set[str] = set()
+        self._seen: set[str] = set()
+        self._bytes = 0
+
+    def run(self) -> VerifyReport:
+        self._try("format", self._format)
+        found = self._ledger()
+        events = found.chain.events
+        standing = self._rules(events)
+        for event in events:
+            self._try(f"ledger line {event.seq} ({event.kind})", partial(self._event, event))
+        self._gates(events)
+        self._refs(standing, found.refs)
+        self._try("objects", lambda: self._strangers())
+        self._leftovers()
+        return VerifyReport(len(events), len(self._sound), self._bytes, tuple(self._findings), tuple(self._notes))
+
+    def _try(self, where: str, step: Callable[[], object]) -> bool:
+        """Do one step; whatever stops it becomes a finding."""
+        try:
+            step()
+        except SafetuneError as error:
+            self._found(where, error.message, error.hint)
+        except OSError as error:
+            self._found(where, f"cannot be read: {error.strerror or error}", "check the disk and who owns the store")
+        except Exception as error:  # damaged bytes may break any reader, and what cannot be read is damage
+            self._found(where, f"cannot be read: {type(error).__name__}: {error}", _BACKUP)
+        else:
+            return True
+        return False
+
+    def _found(self, where: str, what: str, hint: str) -> None:
+        self._findings.append(Finding(where, what, hint))
+
+    # -- ledger ------------------------------------------------------------------------------------------------------
+
+    def _format(self) -> None:
+        try:
+            check_format(self._root)
+        except UsageError as error:
+            raise IntegrityError(
+                f"the store's format file is missing or wrong: {error.message}", hint=_BACKUP
+            ) from None
+
+    def _ledger(self) -> Look:
+        """Look at the ledger: the lines up to the first broken one, and the pointers of the same moment."""
+        found = look(self._root)
+        if found.problem:
+            self._found("ledger", found.problem.message, found.problem.hint)
+        elif found.unfinished:
+            self._found("ledger", found.unfinished, _STATUS)
+        return found
+
+    def _rules(self, events: Sequence[Event]) -> Standing:
+        """Apply the rules to every line; a line that breaks one is left out and the lines after it are still judged."""
+        standing, left = Standing(), tuple(events)
+        for _ in range(_MOST_VIOLATIONS):
+            reached: list[Event] = []
+            try:
+                return fold(_noting(left, reached), standing)
+            except Exception as error:  # a line may hold anything
+                bad = reached.pop()
+                what = error.message if isinstance(error, SafetuneError) else f"it cannot be understood: {error}"
+                self._found(f"ledger line {bad.seq}", what, "it was written past the rules; do not use this store")
+                standing, left = fold(reached, standing), left[len(reached) + 1 :]
+        self._found("ledger", "more lines break the rules; these are not listed", "do not use this store")
+        return standing
+
+    # -- objects -----------------------------------------------------------------------------------------------------
+
+    def _event(self, event: Event) -> None:
+        """Check every object that one line names."""
+        for field in ("checkpoint", "evidence", "target", "previous"):
+            if event.text(field):
+                self._object(event, event.text(field))
+        if event.kind == "trained":
+            self._lineage(event)
+
+    def _object(self, event: Event, digest: str) -> None:
+        if digest not in self._seen:
+            self._seen.add(digest)
+            where = f"object {short(digest)} (ledger line {event.seq}, {event.kind})"
+            self._try(where, lambda: self._hash(digest))
+
+    def _hash(self, digest: str) -> None:
+        self._bytes += self._store.objects.verify(digest)
+        self._sound.add(digest)
+
+    def _lineage(self, event: Event) -> None:
+        """A checkpoint is only as sound as what it was built on, and its card must name the same parent."""
+        checkpoint = event.text("checkpoint")
+        if checkpoint not in self._sound:
+            return
+        *ancestors, own = found = lineage(self._store.objects, checkpoint).objects
+        # A checkpoint with all its weights rests on no parent, and its lineage ends there.
+        if ancestors and ancestors[-1] != event.text("parent"):
+            raise IntegrityError(
+                f"checkpoint {short(own)} was built on another parent than the line says", hint=_BACKUP
+            )
+        for digest in found:
+            self._object(event, digest)
+
+    # -- gates -------------------------------------------------------------------------------------------------------
+
+    def _gates(self, events: Sequence[Event]) -> None:
+        measured: set[tuple[str, str, str]] = set()
+        for event in events:
+            if event.kind == "evaluated":
+                measured.add((event.text("subject"), event.text("baseline"), event.text("evidence")))
+                self._try(f"ledger line {event.seq} (evaluated)", partial(self._evidence, event, "subject"))
+            elif event.kind == "gated":
+                where = f"ledger line {event.seq} (gated)"
+                if (event.text("checkpoint"), event.text("baseline"), event.text("evidence")) not in measured:
+                    what = "its evidence was never recorded as an evaluation of that checkpoint"
+                    self._found(where, what, "do not trust this verdict; gate the checkpoint again")
+                self._try(where, partial(self._gate, event))
+
+    def _evidence(self, event: Event, subject: str) -> EvaluationReport | None:
+        """Return the evidence that a line names; None when its bytes are already known to be damaged."""
+        digest = event.text("evidence")
+        if digest not in self._sound:
+            return None
+        report = read_evidence(self._store.objects.path(digest))
+        if (report.subject, report.baseline) != (event.text(subject), event.text("baseline")):
+            raise IntegrityError(f"evidence {short(digest)} is about other models than the line says")
+        return report
+
+    def _gate(self, event: Event) -> None:
+        """Check that the verdict follows from its results, and the figures of each from the stored responses."""
+        rows = event.data.get("results")
+        results = [r for r in rows if isinstance(r, Mapping)] if isinstance(rows, Sequence) else []
+        blocking = tuple(Verdict(str(r["verdict"])) for r in results if r["severity"] == "block")
+        if worst(blocking) != event.text("verdict"):
+            raise IntegrityError(f"the verdict {event.text('verdict')} does not follow from its blocking results")
+        report = self._evidence(event, "checkpoint")
+        known = _counts(report) if report else set()
+        for row in results if report else ():
+            if row["slice"] == "" and _figures(row) not in known:
+                raise IntegrityError(f"the figures of guardrail {row['guardrail']} are not those of the evidence")
+
+    # -- caches and leftovers ----------------------------------------------------------------------------------------
+
+    def _refs(self, standing: Standing, refs: Mapping[str, str]) -> None:
+        """Compare each pointer with the standing."""
+        wanted = {name: channel.current for name, channel in standing.channels.items()}
+        for name in sorted(wanted.keys() | refs.keys()):
+            is_now, should = refs.get(name, ""), wanted.get(name, "")
+            if is_now != should:
+                what = f"points to {_shown(is_now)}, the ledger says {_shown(should)}"
+                self._found(f"refs/{name}", what, "the ledger decides: safetune status derives it again")
+
+    def _strangers(self) -> None:
+        for name in self._store.objects.names():
+            if name not in self._seen:
+                what = "is not named by the ledger" if is_digest(name) else "is not an object"
+                self._notes.append(Finding(f"objects/{short(name)}", what, "harmless; nothing depends on it"))
+
+    def _leftovers(self) -> None:
+        for path in self._store.leftovers():
+            where = path.relative_to(self._root).as_posix()
+            self._notes.append(Finding(where, "was left by an interrupted command", "harmless"))
+
+
+def _noting(events: Iterable[Event], reached: list[Event]) -> Iterator[Event]:
+    for event in events:
+        reached.append(event)
+        yield event
+
+
+def _shown(checkpoint: str) -> str:
+    return repr(short(checkpoint)) if checkpoint else "nothing"
+
+
+def _counts(report: EvaluationReport) -> set[tuple[int, int] | None]:
+    """Return (events, n) of the candidate for every metric of every suite, counted from the stored items."""
+    found: set[tuple[int, int] | None] = {None}
+    for suite in report.suites:
+        for metric in suite.metrics:
+            found.add((sum(i.label in metric.counts for i in suite.candidate), len(suite.candidate)))
+    return found
+
+
+def _figures(row: Mapping[str, JSON]) -> tuple[JSON, JSON] | None:
+    """Return (events, n) of one recorded result, None where nothing was measured."""
+    seen = row["candidate"]
+    return (seen["events"], seen["n"]) if isinstance(seen, Mapping) else None
