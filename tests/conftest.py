@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from safetune.core.embedded import EMBEDDED
 
@@ -23,6 +24,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A deadline measures how busy the machine is, not the code.
+settings.register_profile("safetune", deadline=None, max_examples=50)
+settings.load_profile("safetune")
 
 
 @pytest.fixture(scope="session")

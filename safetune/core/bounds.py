@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,14 @@ from safetune.core.intervals import (
     Paired,
     clopper_pearson_lower,
     clopper_pearson_upper,
-    clustered_half_width,
+    design_effect,
     paired_lower,
     paired_upper,
 )
 from safetune.core.power import min_n_absolute, min_n_paired
+
+Outcome = tuple[str, int]  # cluster, 0 or 1
+Pair = tuple[str, int, int]  # cluster, baseline's 0 or 1, candidate's 0 or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,54 +28,57 @@ class Bounds:
     high: float
 
 
-def of_rate(outcomes: Sequence[tuple[str, int]], confidence: float) -> Bounds | str:
-    """Return bounds on a rate from (cluster, 0 or 1), or why there are none.
+def of_rate(outcomes: Sequence[Outcome], confidence: float) -> Bounds:
+    """Return bounds on a rate; items in clusters count for as many independent ones as they are worth.
 
-    With clusters, the bound is the wider of the exact one and the clustered one: when clusters happen to agree, their
-    spread alone would promise a precision that n items cannot give.
+    Raises:
+        ValueError: when there are too few clusters to tell.
     """
-    successes, n = sum(value for _, value in outcomes), len(outcomes)
-    exact = Bounds(
-        clopper_pearson_lower(successes, n, confidence), clopper_pearson_upper(successes, n, confidence)
-    )
-    return _widened(exact, successes / n, outcomes, confidence)
+    effect = design_effect(outcomes, confidence)
+    events, n = sum(value for _, value in outcomes) / effect, len(outcomes) / effect
+    return Bounds(clopper_pearson_lower(events, n, confidence), clopper_pearson_upper(events, n, confidence))
 
 
-def of_difference(pairs: Sequence[tuple[str, int, int]], confidence: float) -> Bounds | str:
-    """Return bounds on candidate minus baseline from (cluster, baseline, candidate), or why there are none."""
-    counts = tabulate(pairs)
-    score = Bounds(paired_lower(counts, confidence), paired_upper(counts, confidence))
-    changes = [(cluster, after - before) for cluster, before, after in pairs]
-    return _widened(score, counts.difference, changes, confidence)
+def of_difference(pairs: Sequence[Pair], confidence: float) -> Bounds:
+    """Return bounds on candidate minus baseline over the same prompts; clusters as in `of_rate`.
+
+    Raises:
+        ValueError: when there are too few clusters to tell.
+    """
+    counts = tabulate(pairs).shrunk(design_effect(_changes(pairs), confidence))
+    return Bounds(paired_lower(counts, confidence), paired_upper(counts, confidence))
 
 
-def tabulate(pairs: Sequence[tuple[str, int, int]]) -> Paired:
+def tabulate(pairs: Sequence[Pair]) -> Paired:
     """Return the counts of a paired comparison."""
     outcomes = [(before, after) for _, before, after in pairs]
     return Paired(outcomes.count((1, 1)), outcomes.count((0, 1)), outcomes.count((1, 0)), outcomes.count((0, 0)))
 
 
-def _widened(plain: Bounds, estimate: float, values: Sequence[tuple[str, int]], confidence: float) -> Bounds | str:
-    if len({cluster for cluster, _ in values}) == len(values):
-        return plain
-    try:
-        half = clustered_half_width(values, confidence)
-    except ValueError as error:
-        return str(error)
-    return Bounds(min(plain.low, max(estimate - half, -1.0)), max(plain.high, min(estimate + half, 1.0)))
+def _changes(pairs: Sequence[Pair]) -> list[Outcome]:
+    return [(cluster, after - before) for cluster, before, after in pairs]
 
 
-def n_for_rate(observed: float, limit: float, confidence: float, *, below: bool) -> int | None:
-    """Return the n at which the observed rate, if true, would clear the limit with 80 % power; None when it is beyond."""
+def n_for_rate(outcomes: Sequence[Outcome], limit: float, confidence: float, *, below: bool) -> int | None:
+    """Return the n at which the observed rate, if true, would clear the limit with 80 % power; None when it is beyond.
+
+    `below` says that the limit is a ceiling. Clusters are taken to keep their size.
+    """
+    observed = sum(value for _, value in outcomes) / len(outcomes)
     rate, ceiling = (observed, limit) if below else (1 - observed, 1 - limit)
-    return min_n_absolute(ceiling, rate, confidence)
+    return _scaled(min_n_absolute(ceiling, rate, confidence), outcomes, confidence)
 
 
-def n_for_difference(pairs: Sequence[tuple[str, int, int]], sign: int, limit: float, confidence: float) -> int | None:
+def n_for_difference(pairs: Sequence[Pair], sign: int, limit: float, confidence: float) -> int | None:
     """Return the number of pairs at which the observed worsening, if true, would clear the limit with 80 % power.
 
     `sign` is 1 where a higher rate is worse and -1 where a lower one is.
     """
     counts = tabulate(pairs)
     discordant = (counts.only_candidate + counts.only_baseline) / counts.n
-    return min_n_paired(limit, sign * counts.difference, discordant, confidence)
+    independent = min_n_paired(limit, sign * counts.difference, discordant, confidence)
+    return _scaled(independent, _changes(pairs), confidence)
+
+
+def _scaled(n: int | None, values: Sequence[Outcome], confidence: float) -> int | None:
+    return None if n is None else math.ceil(n * design_effect(values, confidence))

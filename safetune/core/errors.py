@@ -1,19 +1,21 @@
 """Every error a person can meet, and the one table of exit codes.
 
-    SafetuneError
-      UsageError            2   the command line or an argument is wrong
-        PlaybookError       2   the playbook is wrong (carries all diagnostics at once)
-      InconclusiveError     4   something that must be known is not known (never a pass)
-      IntegrityError        5   stored bytes are not what the ledger says
-      StalePlanError        5   the world is not the one the plan was made for
-      RunError              6   training, evaluation or launch failed
-        MachineError        6   the machine refused: disk full, read-only, permission
-      InterruptedRun      130   stopped by a person or a scheduler
+SafetuneError
+  UsageError            2   the command line or an argument is wrong
+    PlaybookError       2   the playbook is wrong (carries all diagnostics at once)
+  InconclusiveError     4   something that must be known is not known (never a pass)
+  IntegrityError        5   stored bytes are not what the ledger says
+  StalePlanError        5   the world is not the one the plan was made for
+  RunError              6   training, evaluation or launch failed
+    MachineError        6   the machine refused: disk full, read-only, permission
+  InterruptedRun      130   stopped by a person or a scheduler
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+
+from safetune.core.diagnostics import Diagnostic
 
 
 class ExitCode(IntEnum):
@@ -58,6 +60,17 @@ class SafetuneError(Exception):
 
 class UsageError(SafetuneError):
     """The command line, an option or a name is wrong."""
+
+
+class PlaybookError(UsageError):
+    """A playbook, or a file that it builds on, is wrong; `diagnostics` holds every mistake, in file order."""
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        count = len(diagnostics)
+        first = diagnostics[0]
+        number = "1 mistake" if count == 1 else f"{count} mistakes, the first"
+        super().__init__(f"{number} at {first.where}: {first.message}", hint=first.hint)
+        self.diagnostics = diagnostics
 
 
 class InconclusiveError(SafetuneError):

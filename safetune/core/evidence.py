@@ -57,8 +57,9 @@ class Item:
 class SuiteEvidence:
     """All items of one suite for both arms, and whether the instrument can be trusted.
 
-    `expected` is the number of items each arm must have; `controls_failed` names judge controls that were labelled
-    wrongly (any makes the suite ERROR); `error` is why the suite could not be measured, or empty.
+    `expected` is the number of items each arm must have; `controls` are the true labels of the judge's controls that
+    were run, `controls_failed` names those that were labelled wrongly (any makes the suite ERROR); `error` is why the
+    suite could not be measured, or empty.
     """
 
     suite: str
@@ -69,9 +70,14 @@ class SuiteEvidence:
     expected: int
     candidate: tuple[Item, ...]
     baseline: tuple[Item, ...] = ()
-    controls_run: int = 0
+    controls: tuple[str, ...] = ()
     controls_failed: tuple[str, ...] = ()
     error: str = ""
+
+    @property
+    def controls_run(self) -> int:
+        """How many judge controls were run."""
+        return len(self.controls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ allowed side, FAIL when the opposite bound lies on the forbidden side, INCONCLUS
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from safetune.core import bounds
+from safetune.core import bounds, instrument
 from safetune.core.bounds import Bounds
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
 from safetune.core.playbook import Guardrail, Metric, guardrails_digest
@@ -58,7 +56,7 @@ NOTHING_SEEN = Seen()
 
 @dataclass(frozen=True, slots=True)
 class LimitResult:
-    """What one limit of one guardrail says; `slice` is empty for the whole suite."""
+    """What one limit of one guardrail says; `slice` is empty for the whole suite, `confidence` that of each bound."""
 
     guardrail: str
     slice: str
@@ -68,6 +66,7 @@ class LimitResult:
     reason: str
     why: str
     seen: Seen = NOTHING_SEEN
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,8 @@ def decide(guardrails: tuple[Guardrail, ...], report: EvaluationReport) -> GateR
     able to say no.
     """
     results = tuple(result for guardrail in guardrails for result in _judge_guardrail(guardrail, report))
-    blocking = tuple(r.verdict for r in results if r.severity == "block")
+    # Whatever is not plainly a warning blocks: a misspelt severity must not switch a guardrail off.
+    blocking = tuple(r.verdict for r in results if r.severity != "warn")
     return GateResult(worst(blocking), results, flips(guardrails, report), guardrails_digest(guardrails))
 
 
@@ -127,124 +127,103 @@ def _metric(evidence: SuiteEvidence | None, name: str) -> Metric | None:
     return next((m for m in evidence.metrics if m.name == name), None) if evidence else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One limit of one guardrail, held against one metric of one suite."""
+
+    guardrail: Guardrail
+    name: str
+    value: float
+    evidence: SuiteEvidence
+    metric: Metric
+
+    @property
+    def rate(self) -> Rate:
+        return self.rate_of(self.evidence.candidate)
+
+    def rate_of(self, items: tuple[Item, ...]) -> Rate:
+        return Rate(sum(self.counted(i) for i in items), len(items))
+
+    def counted(self, item: Item) -> int:
+        return int(item.label in self.metric.counts)
+
+    def answer(self, verdict: Verdict, reason: str, seen: Seen) -> LimitResult:
+        return _result(self.guardrail, limit_text(self.name, self.value), verdict, reason, seen)
+
+
 def _judge_guardrail(guardrail: Guardrail, report: EvaluationReport) -> tuple[LimitResult, ...]:
     """Return one result per limit; a broken instrument gives the same ERROR for each of them."""
-    evidence = report.suite(guardrail.suite)
-    metric = _metric(evidence, guardrail.metric)
-    trouble = _trouble(guardrail, evidence, metric)
-    limits = [(name, value) for name, value in guardrail.limits.identity.items() if isinstance(value, float | int)]
+    limits = [(name, value) for name, value in guardrail.limits.identity.items() if value is not None]
     if not limits:
         return (_result(guardrail, "none", Verdict.ERROR, "the guardrail sets no limit"),)
-    if trouble or evidence is None or metric is None:
-        return tuple(_result(guardrail, limit_text(name, value), Verdict.ERROR, trouble) for name, value in limits)
-    return tuple(_judge_limit(guardrail, name, value, evidence, metric) for name, value in limits)
-
-
-def _trouble(guardrail: Guardrail, evidence: SuiteEvidence | None, metric: Metric | None) -> str:
-    """Return why the candidate's measurement cannot be trusted, or an empty string."""
-    if evidence is None:
-        return f"suite {guardrail.suite} was not measured"
-    if evidence.error:
-        return evidence.error
-    if metric is None:
-        return f"suite {guardrail.suite} has no metric {guardrail.metric}"
-    if evidence.controls_run == 0:
-        return f"judge {evidence.judge} has no controls, so its labels cannot be trusted"
-    if evidence.controls_failed:
-        return f"judge {evidence.judge} mislabelled its controls: {', '.join(evidence.controls_failed)}"
-    return _trouble_in(evidence.candidate, evidence.expected)
-
-
-def _trouble_in(items: tuple[Item, ...], expected: int) -> str:
-    """Return what is wrong with one arm's items, or an empty string."""
-    if expected < 1 or len(items) != expected:
-        return f"{len(items)} of {expected} items were measured"
-    if len({(i.item_id, i.sample) for i in items}) != len(items):
-        return "an item was measured twice"
-    if any(not i.label or not math.isfinite(i.judge_score) for i in items):
-        return "an item has no label or a score that is not a number"
-    return ""
+    found = instrument.guardrail_trouble(guardrail) or instrument.find(report, guardrail)
+    return tuple(_judge_limit(guardrail, name, value, found) for name, value in limits)
 
 
 def _judge_limit(
-    guardrail: Guardrail, name: str, value: float, evidence: SuiteEvidence, metric: Metric
+    guardrail: Guardrail, name: str, value: object, found: tuple[SuiteEvidence, Metric] | str
 ) -> LimitResult:
-    rate = _rate(evidence.candidate, metric)
-    text = limit_text(name, value)
-    if rate.n < guardrail.min_samples:
-        reason = f"n={rate.n} is below the minimum of {guardrail.min_samples}"
-        return _result(guardrail, text, Verdict.INCONCLUSIVE, reason, Seen(rate, needed=guardrail.min_samples))
-    if name in ("at_most", "at_least"):
-        return _absolute(guardrail, name, value, evidence, metric)
-    return _paired(guardrail, name, value, evidence, metric)
+    trouble = instrument.limit_trouble(name, value)
+    if trouble or isinstance(found, str):
+        return _result(guardrail, limit_text(name, value), Verdict.ERROR, trouble or str(found))
+    question = _Question(guardrail, name, float(str(value)), *found)
+    # Repeated samples of one prompt do not stand in for more prompts.
+    prompts = len({i.item_id for i in question.evidence.candidate})
+    if prompts < guardrail.min_samples:
+        reason = f"n={prompts} is below the minimum of {guardrail.min_samples}"
+        return question.answer(Verdict.INCONCLUSIVE, reason, Seen(question.rate, needed=guardrail.min_samples))
+    return _absolute(question) if name in ("at_most", "at_least") else _paired(question)
 
 
-def _absolute(guardrail: Guardrail, name: str, value: float, evidence: SuiteEvidence, metric: Metric) -> LimitResult:
+def _absolute(question: _Question) -> LimitResult:
     """An exact one-sided bound on the candidate's rate against a ceiling or a floor."""
-    rate = _rate(evidence.candidate, metric)
-    outcomes = [(i.cluster or i.item_id, _counted(i, metric)) for i in evidence.candidate]
-    found = bounds.of_rate(outcomes, guardrail.confidence)
-    if isinstance(found, str):
-        return _result(guardrail, limit_text(name, value), Verdict.INCONCLUSIVE, found, Seen(rate))
-    verdict = _side(found, value, below=name == "at_most")
-    needed = bounds.n_for_rate(rate.value, value, guardrail.confidence, below=name == "at_most") if verdict is Verdict.INCONCLUSIVE else None
-    reason = _reason(verdict, found, value, needed)
-    return _result(guardrail, limit_text(name, value), verdict, reason, Seen(rate, None, found, needed))
+    below, confidence, rate = question.name == "at_most", question.guardrail.confidence, question.rate
+    outcomes = [(_cluster(i), question.counted(i)) for i in question.evidence.candidate]
+    try:
+        found = bounds.of_rate(outcomes, confidence)
+    except ValueError as error:
+        return question.answer(Verdict.INCONCLUSIVE, str(error), Seen(rate))
+    verdict = _side(found, question.value, below=below)
+    needed = None
+    if verdict is Verdict.INCONCLUSIVE:
+        needed = bounds.n_for_rate(outcomes, question.value, confidence, below=below)
+    return question.answer(verdict, _reason(verdict, needed), Seen(rate, None, found, needed))
 
 
-def _paired(guardrail: Guardrail, name: str, value: float, evidence: SuiteEvidence, metric: Metric) -> LimitResult:
+def _paired(question: _Question) -> LimitResult:
     """A one-sided bound on candidate minus baseline over the same prompts."""
-    text, rate = limit_text(name, value), _rate(evidence.candidate, metric)
+    evidence, rate, confidence = question.evidence, question.rate, question.guardrail.confidence
     if not evidence.baseline:
-        return _result(guardrail, text, Verdict.INCONCLUSIVE, "there is no baseline to compare with", Seen(rate))
-    trouble = _trouble_in(evidence.baseline, evidence.expected) or _unpaired(evidence)
-    if trouble:
-        return _result(guardrail, text, Verdict.ERROR, f"baseline: {trouble}", Seen(rate))
-    before = _rate(evidence.baseline, metric)
-    sign = 1 if metric.worse == "higher" else -1
-    room = 1 - before.value if metric.worse == "higher" else before.value
-    blind = _blind(name, value, room)
-    pairs = _pairs(evidence, metric)
-    found = bounds.of_difference(pairs, guardrail.confidence)
-    if blind or isinstance(found, str):
-        return _result(guardrail, text, Verdict.INCONCLUSIVE, blind or str(found), Seen(rate, before))
+        return question.answer(Verdict.INCONCLUSIVE, "there is no baseline to compare with", Seen(rate))
+    if trouble := instrument.baseline_trouble(evidence):
+        return question.answer(Verdict.ERROR, f"baseline: {trouble}", Seen(rate))
+    before = question.rate_of(evidence.baseline)
+    pairs = _pairs(question)
+    blind = instrument.blind(question.name, question.value, before.value, question.metric.worse)
+    try:
+        found = bounds.of_difference(pairs, confidence)
+    except ValueError as error:
+        return question.answer(Verdict.INCONCLUSIVE, str(error), Seen(rate, before))
+    if blind:
+        return question.answer(Verdict.INCONCLUSIVE, blind, Seen(rate, before, found))
     # Both limits speak of change in the direction that the metric calls worse.
+    sign = 1 if question.metric.worse == "higher" else -1
     worsening = found if sign == 1 else Bounds(-found.high, -found.low)
-    limit = value if name == "worse_by_at_most" else -value
+    limit = question.value if question.name == "worse_by_at_most" else -question.value
     verdict = _side(worsening, limit, below=True)
-    needed = bounds.n_for_difference(pairs, sign, limit, guardrail.confidence)
-    needed = needed if verdict is Verdict.INCONCLUSIVE else None
-    reason = _reason(verdict, worsening, limit, needed)
-    return _result(guardrail, text, verdict, reason, Seen(rate, before, found, needed))
+    needed = bounds.n_for_difference(pairs, sign, limit, confidence) if verdict is Verdict.INCONCLUSIVE else None
+    return question.answer(verdict, _reason(verdict, needed), Seen(rate, before, found, needed))
 
 
-def _blind(name: str, value: float, room: float) -> str:
-    """Say when the baseline leaves so little room that the limit could not be crossed, or not be met, at all."""
-    if name == "worse_by_at_most" and room <= value:
-        return "the baseline is already so bad that nothing worse than the limit could be seen"
-    if name == "better_by_at_least" and 1 - room < value:
-        return "the baseline is already so good that the improvement asked for is impossible"
-    return ""
+def _cluster(item: Item) -> str:
+    """Return the cluster of an item; without one, the item with its samples is its own."""
+    return f"cluster {item.cluster}" if item.cluster else f"item {item.item_id}"
 
 
-def _unpaired(evidence: SuiteEvidence) -> str:
-    before = {(i.item_id, i.sample): i.prompt_digest for i in evidence.baseline}
-    now = {(i.item_id, i.sample): i.prompt_digest for i in evidence.candidate}
-    return "" if before == now else "the two arms did not answer the same prompts"
-
-
-def _pairs(evidence: SuiteEvidence, metric: Metric) -> list[tuple[str, int, int]]:
-    """Return (cluster, baseline outcome, candidate outcome) per prompt."""
-    before = {(i.item_id, i.sample): _counted(i, metric) for i in evidence.baseline}
-    return [(i.cluster or i.item_id, before[i.item_id, i.sample], _counted(i, metric)) for i in evidence.candidate]
-
-
-def _counted(item: Item, metric: Metric) -> int:
-    return int(item.label in metric.counts)
-
-
-def _rate(items: tuple[Item, ...], metric: Metric) -> Rate:
-    return Rate(sum(_counted(i, metric) for i in items), len(items))
+def _pairs(question: _Question) -> list[bounds.Pair]:
+    before = {(i.item_id, i.sample): question.counted(i) for i in question.evidence.baseline}
+    now = question.evidence.candidate
+    return [(_cluster(i), before[i.item_id, i.sample], question.counted(i)) for i in now]
 
 
 def _side(found: Bounds, limit: float, *, below: bool) -> Verdict:
@@ -256,7 +235,7 @@ def _side(found: Bounds, limit: float, *, below: bool) -> Verdict:
     return Verdict.FAIL if found.low > limit else Verdict.INCONCLUSIVE
 
 
-def _reason(verdict: Verdict, found: Bounds, limit: float, needed: int | None) -> str:
+def _reason(verdict: Verdict, needed: int | None) -> str:
     if verdict is Verdict.PASS:
         return "the bound is inside the limit"
     if verdict is Verdict.FAIL:
@@ -267,7 +246,7 @@ def _reason(verdict: Verdict, found: Bounds, limit: float, needed: int | None) -
 
 def limit_text(name: str, value: object) -> str:
     """Return a limit as a person reads it, in per cent or percentage points."""
-    number = f"{100 * float(str(value)):.3g}"
+    number = f"{100 * value:.3g}" if isinstance(value, int | float) else str(value)
     return {
         "at_most": f"<= {number}%",
         "at_least": f">= {number}%",
@@ -277,9 +256,14 @@ def limit_text(name: str, value: object) -> str:
 
 
 def _result(guardrail: Guardrail, limit: str, verdict: Verdict, reason: str, seen: Seen = NOTHING_SEEN) -> LimitResult:
-    return LimitResult(guardrail.name, "", guardrail.severity, limit, verdict, reason, guardrail.why, seen)
-
-
-def label_counts(items: tuple[Item, ...]) -> Mapping[str, int]:
-    """Return how often each label was given."""
-    return dict(sorted(Counter(i.label for i in items).items()))
+    return LimitResult(
+        guardrail=guardrail.name,
+        slice="",
+        severity=guardrail.severity,
+        limit=limit,
+        verdict=verdict,
+        reason=reason,
+        why=guardrail.why,
+        seen=seen,
+        confidence=guardrail.confidence,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -10,14 +11,20 @@ Row = TypeVar("Row")
 
 
 def mix(rows: Mapping[str, Sequence[Row]], shares: Mapping[str, float], count: int, seed: int) -> tuple[Row, ...]:
-    """Return `count` rows in which every stretch holds the sources as nearly in their shares as whole rows allow.
+    """Return `count` rows in which every beginning holds the sources as nearly in their shares as whole rows allow.
 
-    Each source goes round in an order of its own, shuffled anew in every round. `shares` are positive weights; a
-    source without rows is a ValueError.
+    Each source goes round in an order of its own, shuffled anew in every round. `shares` are weights.
+
+    Raises:
+        ValueError: without sources, for a source without rows, or for a weight that is not positive and finite.
     """
-    empty = [name for name in shares if not rows[name]]
-    if empty:
-        raise ValueError(f"no rows in {', '.join(empty)}")
+    if not shares:
+        raise ValueError("there is no source to mix")
+    for name, share in shares.items():
+        if not rows[name]:
+            raise ValueError(f"no rows in {name}")
+        if not (share > 0 and math.isfinite(share)):
+            raise ValueError(f"the share of {name} must be positive, not {share}")
     streams = {name: _endless(rows[name], f"{seed}:{name}") for name in sorted(shares)}
     total = sum(shares.values())
     given = dict.fromkeys(streams, 0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from safetune.core.digest import JSON, digest
+from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import ExitCode
 from safetune.core.playbook import Guardrail, Playbook, Sprint, Stage, Suite, guardrails_digest
 from safetune.core.standing import StageStanding, Standing
@@ -16,7 +16,8 @@ from safetune.core.verdict import Verdict
 class Fact:
     """What was found about one named thing: its identity (a digest or a version), its size, or what is wrong.
 
-    `size` is rows for a source, items for a suite, bytes for a model; None when unknown. `note` is worth showing.
+    `size` is bytes for a source or a model, items for a suite; None when unknown. `clusters` counts the groups of
+    alike items in a suite. `note` is worth showing.
     """
 
     name: str
@@ -24,11 +25,15 @@ class Fact:
     size: int | None = None
     problem: str = ""
     note: str = ""
+    clusters: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What surveying the world found. `seconds_per_step` maps a training shape to (seconds, where measured)."""
+    """What surveying the world found.
+
+    `seconds_per_step` maps a training shape to (seconds, where measured), `bytes_per_checkpoint` to the last size.
+    """
 
     model: Fact
     sources: Mapping[str, Fact]
@@ -37,14 +42,15 @@ class Facts:
     free_bytes: int
     ledger_head: str
     seconds_per_step: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    bytes_per_checkpoint: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
     """One stage of a plan. `action` is run, cached or blocked; `steps` is what a run will still do.
 
-    `input_key` is the key of the stage it builds on, or empty for the base model; `exit_code` is what a blocked stage
-    ends the run with.
+    `input_key` is the key of the stage it builds on, or empty for the base model; `exit_code` is what the stage ends
+    the run with, where that is known already.
     """
 
     sprint: str
@@ -86,7 +92,7 @@ class Plan:
 
 def stage_key(playbook: Playbook, stage: Stage, input_key: str, facts: Facts) -> str:
     """Return the identity of what a stage trains: input, data, method, settings and seed; not names, paths or gates."""
-    shares = {name: share for name, share in stage.sources}
+    shares = dict(stage.sources)
     return digest(
         {
             "input": input_key or facts.model.identity,
@@ -126,11 +132,11 @@ def training_shape(stage: Stage, model: str) -> str:
 
 
 def evidence_basis(guardrails: tuple[Guardrail, ...], suites: tuple[Suite, ...], facts: Facts) -> str:
-    """Return the identity of a gate: its guardrails, the suites it measures, and the judges with their versions."""
+    """Return the identity of a gate: guardrails, suites with their very prompts, and judges with their versions."""
     return digest(
         {
             "guardrails": guardrails_digest(guardrails),
-            "suites": {s.name: s.digest for s in suites},
+            "suites": {s.name: facts.suites[s.name].identity for s in suites},
             "judges": {s.judge: facts.plugins[f"judge {s.judge}"].identity for s in suites},
         }
     )
@@ -177,10 +183,11 @@ def _plan_stage(
         planned = _with(planned, seconds=seconds[0] * steps, seconds_origin=f"{seconds[0]:.2f} s/step in {seconds[1]}")
     if problem := _problem(playbook, stage, facts):
         return _with(planned, action="blocked", why=problem, exit_code=ExitCode.USAGE)
-    if previous and previous.action == "blocked":
-        why = f"its input, stage {previous.stage}, is blocked"
+    if previous and previous.exit_code is not ExitCode.DONE:
+        why = f"its input, stage {previous.stage}, {'is blocked' if previous.action == 'blocked' else 'did not pass'}"
         return _with(planned, action="blocked", why=why, exit_code=previous.exit_code)
-    return _decide_action(planned, previous, found, standing, _basis(playbook, stage, facts))
+    gate = (_basis(playbook, stage, facts), playbook.channel)
+    return _decide_action(planned, previous, found, standing, gate)
 
 
 def _basis(playbook: Playbook, stage: Stage, facts: Facts) -> str:
@@ -192,34 +199,41 @@ def _decide_action(
     previous: PlannedStage | None,
     found: StageStanding | None,
     standing: Standing,
-    basis: str,
+    gate: tuple[str, str],
 ) -> PlannedStage:
-    """Compare what the ledger says about this stage with what the playbook asks for."""
+    """Compare what the ledger says about this stage with what the playbook asks for; `gate` is (basis, channel)."""
+    basis, channel = gate
+    history = standing.channels[channel].history if channel in standing.channels else ()
     if found is None or not found.checkpoint:
         after = f"; input known after {previous.stage}" if previous and previous.action == "run" else ""
         why = "the last attempt failed; it will be tried again" if found else "never trained with these inputs"
         return _with(planned, steps=("train", "evaluate", "gate"), why=why + after)
     planned = _with(planned, checkpoint=found.checkpoint, seconds=None, seconds_origin="already trained")
-    status = standing.checkpoints[found.checkpoint].status
     if found.verdict is None:
         return _with(planned, steps=("evaluate", "gate"), why="trained, not yet gated")
     if found.basis != basis:
         why = f"the gate changed since its recorded {found.verdict}; gating again needs --reason"
         return _with(planned, steps=("evaluate", "gate again"), why=why)
+    checkpoint = standing.checkpoints[found.checkpoint]
     if found.verdict is not Verdict.PASS:
         why = f"its gate said {found.verdict} (ledger line {found.gate}); a recorded verdict is final"
+        if not found.settled and checkpoint.status != "promoted":
+            # A run was stopped between the verdict and what follows from it, or `evaluate --gate` gave the verdict.
+            why += ", and what follows from it is not recorded yet"
+            return _with(planned, steps=("settle",), why=why, exit_code=found.verdict.exit_code)
         return _with(planned, action="blocked", why=why, exit_code=found.verdict.exit_code)
-    if status == "quarantined":
-        why = "its checkpoint was rolled back and is quarantined; it needs a new passing gate: evaluate --gate --reason"
-        return _with(planned, action="cached", why=why)
-    if found.settled == "promoted":
+    if found.gate < checkpoint.quarantined_at:
+        why = (
+            f"its checkpoint was rolled back (ledger line {checkpoint.quarantined_at}) and is quarantined; a new "
+            f'passing gate frees it: safetune evaluate PLAYBOOK {short(found.checkpoint)} --gate --reason "..."'
+        )
+        return _with(planned, action="blocked", why=why, exit_code=ExitCode.INCONCLUSIVE)
+    if any(promoted == found.checkpoint for _, promoted in history):
         return _with(planned, action="cached", why=f"PASS, promoted (ledger line {found.gate})")
     return _with(planned, steps=("promote",), why=f"PASS (ledger line {found.gate}), not yet promoted")
 
 
 def _with(planned: PlannedStage, **changes: object) -> PlannedStage:
-    from dataclasses import replace
-
     return replace(planned, **changes)  # type: ignore[arg-type]
 
 

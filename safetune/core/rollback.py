@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from safetune.core.digest import short
 from safetune.core.errors import UsageError
-from safetune.core.standing import Standing
+from safetune.core.standing import ChannelStanding, Standing
 
 _MIN_PREFIX = 6
 
@@ -34,7 +34,8 @@ def choose_target(standing: Standing, channel: str, to: str = "") -> RollbackCho
     go back two steps.
 
     Raises:
-        UsageError: when the channel or the checkpoint is unknown, never promoted there, quarantined, or ambiguous.
+        UsageError: when the channel or the checkpoint is unknown or ambiguous, was never promoted there, is
+            quarantined, or failed its last gate.
     """
     found = standing.channels.get(channel)
     if found is None:
@@ -42,27 +43,34 @@ def choose_target(standing: Standing, channel: str, to: str = "") -> RollbackCho
         raise UsageError(f"no channel is called {channel}; known: {known}", hint="safetune status")
     history = [checkpoint for _, checkpoint in found.history]
     if to:
-        target = _named(standing, channel, to)
-        if target != found.current and target not in history:
-            raise UsageError(f"{short(target)} is not an earlier promotion of channel {channel}", hint="safetune log")
+        target = find_checkpoint(standing, to, f"roll {channel} back to")
+        _check_named(standing, found, channel, target)
         why = f"named by --to {to}"
     elif found.seq != found.history[-1][0]:
         return RollbackChoice(channel, found.current, found.current, "the last move of this channel was a rollback")
     else:
-        earlier = [c for c in history if c != found.current and standing.checkpoints[c].status != "quarantined"]
+        earlier = [c for c in history if c != found.current and standing.may_return_to(c)]
         if not earlier:
             raise UsageError(
-                f"channel {channel} has nothing before {short(found.current)}; it stays there", hint="safetune log"
+                f"channel {channel} has nothing to go back to before {short(found.current)}; it stays there",
+                hint="safetune log",
             )
-        target, why = earlier[-1], "the promotion before the current one"
-    while history and history[-1] != target:
-        history.pop()
-    after = [c for _, c in found.history][len(history) :]
-    return RollbackChoice(channel, found.current, target, why, tuple(dict.fromkeys(c for c in after if c != target)))
+        target, why = earlier[-1], "the last promotion before the current one that still stands"
+    after = history[len(history) - history[::-1].index(target) :]
+    return RollbackChoice(channel, found.current, target, why, tuple(dict.fromkeys(after)))
 
 
-def _named(standing: Standing, channel: str, prefix: str) -> str:
-    return find_checkpoint(standing, prefix, f"roll {channel} back to")
+def _check_named(standing: Standing, found: ChannelStanding, channel: str, target: str) -> None:
+    """Raise UsageError unless a channel may move to `target`; to stay is always allowed."""
+    if target == found.current:
+        return
+    if target not in [checkpoint for _, checkpoint in found.history]:
+        raise UsageError(f"{short(target)} is not an earlier promotion of channel {channel}", hint="safetune log")
+    if not standing.may_return_to(target):
+        raise UsageError(
+            f"{short(target)} is quarantined or failed its last gate; a channel cannot go back to it",
+            hint=f'safetune evaluate PLAYBOOK {short(target)} --gate --reason "..."',
+        )
 
 
 def find_checkpoint(standing: Standing, prefix: str, purpose: str = "use") -> str:

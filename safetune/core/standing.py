@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from safetune.core.errors import IntegrityError
 from safetune.core.events import Event
@@ -46,6 +47,11 @@ class CheckpointStanding:
     gates: tuple[Gate, ...] = ()
     quarantined_at: int = 0
 
+    @property
+    def passed(self) -> bool:
+        """Whether its last gate said PASS."""
+        return bool(self.gates) and self.gates[-1].verdict is Verdict.PASS
+
 
 @dataclass(frozen=True, slots=True)
 class StageStanding:
@@ -73,17 +79,30 @@ class Standing:
         found = self.checkpoints.get(checkpoint)
         return len(found.gates) if found else 0
 
+    def may_return_to(self, checkpoint: str) -> bool:
+        """Return whether a channel may be moved back to a checkpoint: not quarantined, and its last gate said PASS."""
+        found = self.checkpoints.get(checkpoint)
+        return bool(found and found.status != "quarantined" and found.passed)
 
-def fold(events: Iterable[Event]) -> Standing:
-    """Return what events add up to.
+
+_NOTHING = Standing()
+_Value = TypeVar("_Value")
+
+
+class _Growing(dict[str, _Value]):
+    """A mapping that only `fold` sees while it grows; copying it for each line would make long ledgers slow."""
+
+
+def fold(events: Iterable[Event], start: Standing = _NOTHING) -> Standing:
+    """Return what events add up to, after those that led to `start`.
 
     Raises:
         RuleViolation: naming the first line that breaks a rule.
     """
-    standing = Standing()
+    standing = Standing(_Growing(start.channels), _Growing(start.checkpoints), _Growing(start.stages), start.last_seq)
     for event in events:
         standing = apply(standing, event)
-    return standing
+    return Standing(dict(standing.channels), dict(standing.checkpoints), dict(standing.stages), standing.last_seq)
 
 
 def apply(standing: Standing, event: Event) -> Standing:
@@ -93,6 +112,8 @@ def apply(standing: Standing, event: Event) -> Standing:
         RuleViolation: when the event breaks a rule; unknown kinds are refused too.
     """
     change = _CHANGES.get(event.kind)
+    if event.seq <= standing.last_seq:
+        raise _violation(event, f"it does not follow line {standing.last_seq}")
     if change is None:
         raise _violation(event, f"unknown kind {event.kind!r}")
     return replace(change(standing, event), last_seq=event.seq)
@@ -106,15 +127,24 @@ def _same(standing: Standing, _event: Event) -> Standing:
     return standing
 
 
+def _put(mapping: Mapping[str, _Value], key: str, value: _Value) -> Mapping[str, _Value]:
+    if isinstance(mapping, _Growing):
+        mapping[key] = value
+        return mapping
+    return {**mapping, key: value}
+
+
 def _with_checkpoint(standing: Standing, digest: str, found: CheckpointStanding) -> Standing:
-    return replace(standing, checkpoints={**standing.checkpoints, digest: found})
+    return replace(standing, checkpoints=_put(standing.checkpoints, digest, found))
 
 
-def _with_stage(standing: Standing, key: str, **changes: object) -> Standing:
-    if not key:
+def _with_stage(standing: Standing, event: Event, checkpoint: str, **changes: object) -> Standing:
+    """Change a stage whose candidate is `checkpoint`: what befalls any other checkpoint says nothing about it."""
+    key = event.text("stage_key")
+    found = standing.stages.get(key)
+    if found is None or found.checkpoint != checkpoint:
         return standing
-    found = replace(standing.stages.get(key, StageStanding()), **changes)  # type: ignore[arg-type]
-    return replace(standing, stages={**standing.stages, key: found})
+    return replace(standing, stages=_put(standing.stages, key, replace(found, **changes)))  # type: ignore[arg-type]
 
 
 def _checkpoint(standing: Standing, event: Event, name: str = "checkpoint") -> CheckpointStanding:
@@ -125,20 +155,31 @@ def _checkpoint(standing: Standing, event: Event, name: str = "checkpoint") -> C
 
 
 def _trained(standing: Standing, event: Event) -> Standing:
-    """A digest that is made again keeps its history: equal bytes are the same checkpoint."""
+    """A digest that is made again keeps its history: equal bytes are the same checkpoint.
+
+    A stage that makes another checkpoint starts anew: no verdict passes from one checkpoint to the next.
+    """
     digest, key = event.text("checkpoint"), event.text("stage_key")
+    if not digest or not key:
+        raise _violation(event, "a trained checkpoint needs a digest and a stage key")
     known = standing.checkpoints.get(digest)
     fresh = CheckpointStanding("candidate", event.text("parent"), key, event.text("sprint"), event.text("stage"))
     standing = _with_checkpoint(standing, digest, known or fresh)
-    return _with_stage(standing, key, checkpoint=digest)
+    if key in standing.stages and standing.stages[key].checkpoint == digest:
+        return standing
+    return replace(standing, stages=_put(standing.stages, key, StageStanding(digest)))
 
 
 def _failed(standing: Standing, event: Event) -> Standing:
-    return _with_stage(standing, event.text("stage_key"))
+    """A stage that never made a checkpoint is known to have been tried."""
+    key = event.text("stage_key")
+    if not key or key in standing.stages:
+        return standing
+    return replace(standing, stages=_put(standing.stages, key, StageStanding()))
 
 
 def _evaluated(standing: Standing, event: Event) -> Standing:
-    return _with_stage(standing, event.text("stage_key"), evidence=event.text("evidence"))
+    return _with_stage(standing, event, event.text("subject"), evidence=event.text("evidence"))
 
 
 def _gated(standing: Standing, event: Event) -> Standing:
@@ -154,8 +195,7 @@ def _gated(standing: Standing, event: Event) -> Standing:
     verdict = Verdict(event.text("verdict"))
     gate = Gate(event.seq, verdict, event.text("guardrails"), event.text("evidence"), event.text("basis"))
     standing = _with_checkpoint(standing, digest, replace(found, gates=(*found.gates, gate)))
-    key = event.text("stage_key")
-    return _with_stage(standing, key, verdict=verdict, gate=event.seq, basis=gate.basis, settled="")
+    return _with_stage(standing, event, digest, verdict=verdict, gate=event.seq, basis=gate.basis, settled="")
 
 
 def _promoted(standing: Standing, event: Event) -> Standing:
@@ -167,12 +207,12 @@ def _promoted(standing: Standing, event: Event) -> Standing:
     if last.seq < found.quarantined_at:
         raise _violation(event, f"checkpoint {digest[:12]} is quarantined since line {found.quarantined_at}")
     before = standing.channels.get(channel)
-    if event.text("previous") != (before.current if before else ""):
+    if not channel or event.text("previous") != (before.current if before else ""):
         raise _violation(event, f"channel {channel} was not where the promotion says it was")
     history = (*(before.history if before else ()), (event.seq, digest))
-    channels = {**standing.channels, channel: ChannelStanding(digest, event.seq, history)}
+    channels = _put(standing.channels, channel, ChannelStanding(digest, event.seq, history))
     standing = _with_checkpoint(replace(standing, channels=channels), digest, replace(found, status="promoted"))
-    return _with_stage(standing, event.text("stage_key"), settled="promoted")
+    return _with_stage(standing, event, digest, settled="promoted")
 
 
 def _refused(status: str) -> Callable[[Standing, Event], Standing]:
@@ -182,7 +222,7 @@ def _refused(status: str) -> Callable[[Standing, Event], Standing]:
             raise _violation(event, f"checkpoint {digest[:12]} is promoted; it can only be rolled back")
         kept = found.status if found.status == "quarantined" else status
         standing = _with_checkpoint(standing, digest, replace(found, status=kept))
-        return _with_stage(standing, event.text("stage_key"), settled=status)
+        return _with_stage(standing, event, digest, settled=status)
 
     return change
 
@@ -193,22 +233,30 @@ def _rolled_back(standing: Standing, event: Event) -> Standing:
     before = standing.channels.get(channel)
     if before is None or before.current != event.text("previous"):
         raise _violation(event, f"channel {channel} was not where the rollback says it was")
-    if _checkpoint(standing, event, "target").status == "quarantined":
-        raise _violation(event, f"rollback target {target[:12]} is quarantined")
-    kept = list(before.history)
-    while kept and kept[-1][1] != target:
-        kept.pop()
+    _checkpoint(standing, event, "target")
+    if not standing.may_return_to(target):
+        raise _violation(event, f"rollback target {target[:12]} is quarantined or its last gate did not pass")
+    kept = _up_to(target, before.history)
     if not kept:
         raise _violation(event, f"rollback target {target[:12]} was never promoted on {channel}")
     named = event.data.get("quarantined")
-    out = [str(d) for d in named] if isinstance(named, Sequence) and not isinstance(named, str) else []
-    for digest in out:
-        found = standing.checkpoints.get(digest)
-        if found is None or digest == target:
-            raise _violation(event, f"{digest[:12]} cannot be quarantined")
-        standing = _with_checkpoint(standing, digest, replace(found, status="quarantined", quarantined_at=event.seq))
-    moved = ChannelStanding(target, event.seq, tuple(kept))
-    return replace(standing, channels={**standing.channels, channel: moved})
+    out = {str(d) for d in named} if isinstance(named, Sequence) and not isinstance(named, str) else set()
+    left = {digest for _, digest in before.history[len(kept) :]} - {target}
+    if out - left:
+        raise _violation(event, f"{min(out - left)[:12]} cannot be quarantined by a rollback to {target[:12]}")
+    forgotten = [d for d in left - out if standing.checkpoints[d].status != "quarantined"]
+    if forgotten:
+        raise _violation(event, f"{min(forgotten)[:12]} came after the target and must be quarantined")
+    for digest in sorted(out):
+        found = replace(standing.checkpoints[digest], status="quarantined", quarantined_at=event.seq)
+        standing = _with_checkpoint(standing, digest, found)
+    moved = ChannelStanding(target, event.seq, kept)
+    return replace(standing, channels=_put(standing.channels, channel, moved))
+
+
+def _up_to(target: str, history: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
+    """Return the promotions up to the last one of `target`; none when it was never promoted."""
+    return next((history[:n] for n in range(len(history), 0, -1) if history[n - 1][1] == target), ())
 
 
 _CHANGES: Mapping[str, Callable[[Standing, Event], Standing]] = {

@@ -11,6 +11,7 @@ from safetune.core.digest import JSON, canonical, short
 from safetune.core.errors import IntegrityError
 from safetune.engine.measure import Subject
 from safetune.state.atomic import write_atomic
+from safetune.state.files import read_regular
 from safetune.state.objects import ObjectStore
 
 _CARD = "checkpoint.json"
@@ -55,9 +56,9 @@ def lineage(objects: ObjectStore, checkpoint: str) -> Lineage:
 
 def _card(objects: ObjectStore, checkpoint: str) -> Mapping[str, str]:
     try:
-        found = json.loads((objects.path(checkpoint) / _CARD).read_bytes())
+        found = json.loads(read_regular(objects.path(checkpoint) / _CARD))
         return {key: str(found[key]) for key in ("kind", "base", "parent")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(
             f"checkpoint {short(checkpoint)} is missing or damaged: {error}", hint="safetune verify"
         ) from error

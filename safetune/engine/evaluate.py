@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetune.core.errors import ExitCode, UsageError
@@ -15,6 +14,7 @@ from safetune.core.gate import GateResult, decide
 from safetune.core.plan import evidence_basis, suites_of
 from safetune.core.playbook import Guardrail, Playbook, Stage, Suite
 from safetune.engine.gating import GateOrder, gate_checkpoint, measure_and_store, store_report
+from safetune.engine.jobs import scratch_folder
 from safetune.engine.measure import (
     Measured,
     Subject,
@@ -24,7 +24,7 @@ from safetune.engine.measure import (
     read_suites,
 )
 from safetune.engine.planning import Prepared, prepare
-from safetune.engine.recorded import label_of, read_recorded
+from safetune.engine.recorded import read_recorded
 from safetune.engine.subjects import Subjects
 from safetune.protocols import Listener
 from safetune.state.store import Store
@@ -87,14 +87,11 @@ def evaluate(wanted: EvaluateRequest, listener: Listener) -> EvaluateResult:
     _check_options(wanted)
     prepared = prepare(wanted.playbook, wanted.store)
     store = Store.create(wanted.store)
-    scratch = store.scratch / f"evaluate-{os.getpid()}"
-    place = Workplace(store.responses, scratch, wanted.workers or default_workers(), listener)
-    try:
+    with scratch_folder(store.scratch / f"evaluate-{os.getpid()}") as scratch:
+        place = Workplace(store.responses, scratch, wanted.workers or default_workers(), listener)
         if wanted.recorded:
             return _recorded(wanted, wanted.recorded, prepared, (store, place))
         return _model(wanted, prepared, (store, place))
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _check_options(wanted: EvaluateRequest) -> None:
@@ -113,18 +110,16 @@ def _recorded(
     wanted: EvaluateRequest, path: Path, prepared: Prepared, where: tuple[Store, Workplace]
 ) -> EvaluateResult:
     scope = _scope(wanted, prepared, "")
-    identity, responses = read_recorded(path, scope.measured)
-    before_identity, before, before_label = "", None, ""
-    if wanted.baseline_recorded:
-        before_identity, before = read_recorded(wanted.baseline_recorded, scope.measured)
-        before_label = label_of(before_identity, wanted.baseline_recorded)
-    suites = tuple(judge_suite(m, responses, before) for m in scope.measured)
-    report = EvaluationReport(identity, before_identity, suites)
+    now = read_recorded(path, scope.measured)
+    before = read_recorded(wanted.baseline_recorded, scope.measured) if wanted.baseline_recorded else None
+    suites = tuple(judge_suite(m, now.responses, before.responses if before else None) for m in scope.measured)
+    report = EvaluationReport(now.identity, before.identity if before else "", suites)
     store, place = where
     evidence, report = store_report(store, report, place)
-    store.commit(evaluated(identity, before_identity, evidence, [s.suite for s in suites]))
-    labels = label_of(identity, path), before_label
-    return _decided(wanted, scope, labels, (evidence, report))
+    store.commit(evaluated(report.subject, report.baseline, evidence, [s.suite for s in suites]))
+    result = _decided(wanted, scope, (now.label, before.label if before else ""), (evidence, report))
+    notes = (result.note, *(recorded.note for recorded in (now, before) if recorded))
+    return replace(result, note="; ".join(note for note in notes if note))
 
 
 def _decided(
@@ -162,6 +157,10 @@ def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Work
     baseline: Subject | None = None
     if wanted.baseline:
         baseline, _ = subjects.named(wanted.baseline)
+        if wanted.gate and known and baseline.identity != subjects.checkpoint(known.parent).identity:
+            raise UsageError(
+                "a checkpoint of the store is gated against what it was trained from", hint="leave out --baseline"
+            )
     elif known:
         baseline = subjects.checkpoint(known.parent)
     labels = target.label, baseline.label if baseline else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetune.core.digest import JSON
 from safetune.core.errors import UsageError
-from safetune.engine.jobs import run_jobs, write_job
+from safetune.engine.jobs import run_jobs, scratch_folder, write_job
 from safetune.engine.planning import prepare
 from safetune.engine.subjects import Subjects
 from safetune.plugins import load
@@ -47,20 +47,13 @@ def export(playbook: Path, store_root: Path, where: tuple[str, Path], listener: 
     if found is None or found.status != "promoted":
         state = found.status if found else "not a checkpoint of the store"
         raise UsageError(f"{subject.label} is {state}; only promoted checkpoints are exported", hint="safetune status")
-    scratch = store.scratch / f"export-{os.getpid()}"
-    content: dict[str, JSON] = {
-        "job": "merge",
-        "model": subject.weights,
-        "output": str(scratch / "model"),
-        "threads": 1,
-    }
     launcher: Launcher = load("launcher", "local")  # type: ignore[assignment]
-    try:
+    with scratch_folder(store.scratch / f"export-{os.getpid()}") as scratch:
+        output = str(scratch / "model")
+        content: dict[str, JSON] = {"job": "merge", "model": subject.weights, "output": output, "threads": 1}
         write_job(scratch, content)
         run_jobs([(Job(scratch, "merge"), f"export {subject.label}", launcher)], listener)
         with machine_errors(f"write {folder}"):
             folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(scratch / "model", folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            shutil.move(output, folder)
     return ExportResult(subject.label, digest, folder, sum(f.stat().st_size for f in folder.iterdir()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -54,7 +55,7 @@ def run_jobs(work: Sequence[tuple[Job, str, Launcher]], listener: Listener) -> t
         RunError: when any of them fails; the others are stopped first.
         InterruptedRun: when a person or a scheduler stops the run; every child has ended by then.
     """
-    with _terminate_as_interrupt():
+    with terminate_as_interrupt():
         children: list[_Child] = []
         try:
             for job, subject, launcher in work:
@@ -70,8 +71,25 @@ def run_jobs(work: Sequence[tuple[Job, str, Launcher]], listener: Listener) -> t
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM (a scheduler's word) like Ctrl-C while children run."""
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """Give a name for a folder of jobs that is removed at the end; after a failed job it stays, for its log is named.
+
+    Raises:
+        Whatever the block raises.
+    """
+    try:
+        yield folder
+    except RunError:
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM (a scheduler's word) like Ctrl-C."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

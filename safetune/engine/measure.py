@@ -115,10 +115,23 @@ def judge_suite(measured: Measured, candidate: Mapping[str, str], baseline: Mapp
     """Judge the responses of both arms to one suite, after the judge has labelled its own controls.
 
     `candidate` and `baseline` map request digests to responses; a response that is not there leaves its item out, and
-    the gate then refuses to pass.
+    the gate then refuses to pass. A judge that breaks leaves a suite without items and with the reason as its error.
     """
     suite = measured.suite
     judge: Judge = load("judge", suite.judge)  # type: ignore[assignment]
+    try:
+        return _judged(judge, measured, candidate, baseline)
+    except Exception as error:  # a judge may be anybody's code, and a broken measurement is an ERROR, not a crash
+        why = f"judge {suite.judge} broke: {type(error).__name__}: {str(error)[:200]}"
+        version = str(getattr(judge, "version", ""))
+        unknown = len(measured.prompts)
+        return SuiteEvidence(suite.name, suite.digest, suite.judge, version, suite.metrics, unknown, (), error=why)
+
+
+def _judged(
+    judge: Judge, measured: Measured, candidate: Mapping[str, str], baseline: Mapping[str, str] | None
+) -> SuiteEvidence:
+    suite = measured.suite
     failed = tuple(c.name for c in judge.controls if judge.label(c.prompt, c.response, c.reference).label != c.label)
     arms = {CANDIDATE: candidate, BASELINE: baseline or {}}
     items = {
@@ -146,6 +159,8 @@ def judge_suite(measured: Measured, candidate: Mapping[str, str], baseline: Mapp
 def _item(suite: Suite, judge: Judge, prompt: Prompt, answer: tuple[str, str]) -> Item:
     arm, output = answer
     judgement = judge.label(prompt.text, output, prompt.reference)
+    if not math.isfinite(judgement.score):
+        raise ValueError(f"its score for item {prompt.item_id} is {judgement.score}")
     return Item(
         item_id=prompt.item_id,
         suite=suite.name,

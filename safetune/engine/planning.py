@@ -16,6 +16,7 @@ from safetune.engine.models import BaseModel, resolve
 from safetune.engine.sums import Sums
 from safetune.engine.survey import survey
 from safetune.playbook.load import load_marked
+from safetune.plugins import KINDS, names
 from safetune.state.atomic import write_atomic
 from safetune.state.store import Store
 
@@ -39,8 +40,8 @@ def prepare(playbook_path: Path, store_root: Path) -> Prepared:
         PlaybookError: with every mistake in the playbook.
         IntegrityError: when the ledger is broken.
     """
-    loaded = load_marked(playbook_path)
-    store = Store.open(store_root) if store_root.exists() else None
+    loaded = load_marked(playbook_path, {kind: names(kind) for kind in KINDS})
+    store = Store.open(store_root) if _holds_anything(store_root) else None
     sums = Sums(store_root / "work" / "sums.json" if store else None)
     model = resolve(loaded.playbook.model, sums)
     events = store.events() if store else ()
@@ -50,8 +51,19 @@ def prepare(playbook_path: Path, store_root: Path) -> Prepared:
     return Prepared(loaded.playbook, loaded.where, model, facts, standing, make_plan(loaded.playbook, facts, standing))
 
 
+def _holds_anything(folder: Path) -> bool:
+    """Say whether there is something to open; an empty folder is a store that is yet to be made."""
+    return folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None)
+
+
 def save_plan(plan: Plan, path: Path) -> None:
-    """Write a plan file that `run` obeys or refuses."""
+    """Write a plan file that `run` obeys or refuses.
+
+    Raises:
+        UsageError: when there is no such folder.
+    """
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise UsageError(f"the plan cannot be saved as {path}", hint="name a file in a folder that exists")
     write_atomic(path, canonical(plan_json(plan)) + b"\n")
 
 
@@ -83,7 +95,7 @@ def read_plan(path: Path) -> SavedPlan:
         return SavedPlan(Path(content["path"]), bindings, str(content["digest"]))
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist", hint="safetune plan PLAYBOOK -o plan.json") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is not a saved plan: {error}", hint="safetune plan PLAYBOOK -o plan.json") from error
 
 

@@ -15,7 +15,7 @@ from safetune.core.evidence import Prompt
 from safetune.core.plan import Fact
 from safetune.core.playbook import Suite
 from safetune.plugins import load
-from safetune.protocols import PromptGenerator
+from safetune.protocols import Judge, PromptGenerator
 from safetune.state.files import sha256_file
 
 DATA_ROOT_VARIABLE = "SAFETUNE_DATA_ROOT"
@@ -167,9 +167,26 @@ def _prompt(suite: Suite, number: int, row: Mapping[str, object]) -> Prompt:
     )
 
 
+def _check_labels(suite: Suite) -> None:
+    """Refuse a metric over a label that the judge never gives: its rate would be 0 for any model."""
+    try:
+        judge: Judge = load("judge", suite.judge)  # type: ignore[assignment]
+    except UsageError:
+        return  # said once, where the plugins are surveyed
+    labels = {control.label for control in judge.controls}
+    for metric in suite.metrics:
+        for label in metric.counts:
+            if label not in labels:
+                raise UsageError(
+                    f'suite {suite.name}: metric {metric.name} counts the label "{label}", which the judge '
+                    f"{suite.judge} does not show in its controls; it shows: {', '.join(sorted(labels))}"
+                )
+
+
 def suite_fact(suite: Suite) -> Fact:
     """Return what a plan needs to know of a suite: identity, items, clusters, or the problem; never raises."""
     try:
+        _check_labels(suite)
         prompts = load_prompts(suite)
     except SafetuneError as error:
         return Fact(suite.name, "", None, f"{error.message}{f'; {error.hint}' if error.hint else ''}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetune.core.digest import sha256_hex, short
@@ -18,8 +19,28 @@ from safetune.engine.responses import request
 _HINT = 'a row is {"suite": ..., "item_id": ..., "output": ...} or {"prompt": ..., "output": ...}'
 
 
-def read_recorded(path: Path, measured: Sequence[Measured]) -> tuple[str, Mapping[str, str]]:
-    """Return the identity of a file of responses and its responses by request digest.
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A file of responses: its name and identity, its responses by request digest, and how many rows fit no prompt."""
+
+    name: str
+    identity: str
+    responses: Mapping[str, str]
+    strays: int
+
+    @property
+    def label(self) -> str:
+        """The name to show."""
+        return f"{self.name}@{short(self.identity.removeprefix('recorded:'))}"
+
+    @property
+    def note(self) -> str:
+        """What is worth knowing of it, or an empty string."""
+        return f"{self.strays} row(s) of {self.name} answer no prompt of these suites" if self.strays else ""
+
+
+def read_recorded(path: Path, measured: Sequence[Measured]) -> Recorded:
+    """Return what a file of responses holds for the prompts of these suites.
 
     Raises:
         UsageError: naming file and line of a row that cannot be used, or when no row answers a prompt of the suites.
@@ -30,19 +51,17 @@ def read_recorded(path: Path, measured: Sequence[Measured]) -> tuple[str, Mappin
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint="check the file name") from error
     by_id, by_prompt = _keys(measured)
     found: dict[str, str] = {}
+    strays = 0
     for number, row in _rows(path.name, data):
-        for key in _matches(row, by_id, by_prompt):
+        keys = _matches(row, by_id, by_prompt)
+        strays += not keys
+        for key in keys:
             if found.setdefault(key, row["output"]) != row["output"]:
                 raise UsageError(f"{path.name}:{number}: a second, different response to the same item", hint=_HINT)
     if not found:
         names = ", ".join(m.suite.name for m in measured)
         raise UsageError(f"no row of {path.name} answers a prompt of {names}", hint=_HINT)
-    return f"recorded:{sha256_hex(data)}", found
-
-
-def label_of(identity: str, path: Path) -> str:
-    """Return the name to show for a file of responses."""
-    return f"{path.name}@{short(identity.removeprefix('recorded:'))}"
+    return Recorded(path.name, f"recorded:{sha256_hex(data)}", found, strays)
 
 
 def _keys(measured: Sequence[Measured]) -> tuple[Mapping[tuple[str, str], list[str]], Mapping[str, list[str]]]:

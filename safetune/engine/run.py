@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetune.core.digest import JSON
-from safetune.core.errors import ExitCode, IntegrityError, RunError, SafetuneError, StalePlanError
+from safetune.core.errors import ExitCode, IntegrityError, RunError, SafetuneError, StalePlanError, UsageError
 from safetune.core.events import admitted, failed, finished, started, trained
 from safetune.core.gate import GateResult
 from safetune.core.plan import PlannedStage, evidence_basis, suites_of
@@ -16,7 +16,7 @@ from safetune.core.playbook import Sprint, Stage
 from safetune.core.verdict import Verdict
 from safetune.engine import checkpoints
 from safetune.engine.gating import Gated, GateOrder, gate_checkpoint
-from safetune.engine.jobs import run_jobs
+from safetune.engine.jobs import run_jobs, terminate_as_interrupt
 from safetune.engine.measure import Workplace, default_workers, generation_jobs, read_suites
 from safetune.engine.planning import Prepared
 from safetune.engine.settle import Ruling, Settled, settle
@@ -29,7 +29,10 @@ from safetune.state.store import Store
 
 @dataclass(frozen=True, slots=True)
 class StageOutcome:
-    """How one stage ended: `outcome` is cached, promoted, rejected, held, rolled back or blocked."""
+    """How one stage ended: `outcome` is cached, promoted, rejected, held, rolled back or blocked.
+
+    `gate` is there when this run gated the stage, `verdict` also when it settled by a verdict of the ledger.
+    """
 
     sprint: str
     stage: str
@@ -37,6 +40,7 @@ class StageOutcome:
     checkpoint: str
     gate: GateResult | None
     note: str = ""
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,23 @@ def run_playbook(prepared: Prepared, store_root: Path, settings: RunSettings) ->
     """Carry out a prepared plan in the store at `store_root`, which is made when there is none.
 
     Raises:
+        UsageError: when something is missing for any stage, or a reason is; nothing is written then.
         SafetuneError: when a step cannot be done; what was recorded before stays.
     """
+    _refuse_early(prepared, settings.reason)
     return _Runner(prepared, Store.create(store_root), settings).run()
+
+
+def _refuse_early(prepared: Prepared, reason: str) -> None:
+    """Refuse before anything starts what would end in a refusal after hours of training."""
+    for planned in prepared.plan.stages:
+        place = f"{planned.sprint}/{planned.stage}"
+        if planned.exit_code is ExitCode.USAGE:
+            raise UsageError(
+                f"stage {place} cannot be run: {planned.why}", hint=f"safetune plan {prepared.playbook.path}"
+            )
+        if "gate again" in planned.steps and not reason.strip():
+            raise UsageError(f"stage {place} has a recorded verdict, and {planned.why}", hint='say why: --reason "..."')
 
 
 class _Runner:
@@ -88,7 +106,8 @@ class _Runner:
         run = f"r{self._store.standing().last_seq + 1}"
         self._store.commit(started(run, self._playbook.name, self._playbook.digest, self._prepared.plan.digest))
         try:
-            code = self._run_stages(planned)
+            with terminate_as_interrupt():
+                code = self._run_stages(planned)
         except BaseException as error:
             with suppress(SafetuneError):  # what went wrong first is what must be told
                 self._store.commit(finished(run, int(_code_of(error))))
@@ -110,6 +129,8 @@ class _Runner:
 
     def _stage(self, sprint: Sprint, stage: Stage, plan: PlannedStage, previous: str) -> StageOutcome:
         if plan.action in ("blocked", "cached"):
+            if plan.action == "cached":
+                checkpoints.verify(self._store.objects, plan.checkpoint)
             self._say("stage", plan, steps=[], why=plan.why, action=plan.action)
             return StageOutcome(sprint.name, stage.name, plan.action, plan.checkpoint, None, plan.why)
         return self._run_stage(sprint, stage, plan, previous)
@@ -124,15 +145,14 @@ class _Runner:
             if "train" in plan.steps:
                 plan = replace(plan, checkpoint=self._train(sprint, stage, plan, previous))
             gate: GateResult | None = None
-            if "promote" in plan.steps:
-                line = self._passed_gate(plan)
+            if plan.steps in (("promote",), ("settle",)):
+                verdict, line = self._recorded_gate(plan)
             else:
                 found = self._gate(stage, plan, previous)
-                gate, line = found.result, found.line
-            verdict = gate.verdict if gate else Verdict.PASS
+                gate, verdict, line = found.result, found.result.verdict, found.line
             settled = self._settle(sprint, plan, verdict, line)
         self._say("settled", plan, outcome=settled.outcome, verdict=verdict.value, checkpoint=plan.checkpoint)
-        return StageOutcome(sprint.name, stage.name, settled.outcome, plan.checkpoint, gate, settled.note)
+        return StageOutcome(sprint.name, stage.name, settled.outcome, plan.checkpoint, gate, settled.note, verdict)
 
     def _check_unchanged(self, plan: PlannedStage) -> None:
         """Refuse when another run settled or trained this stage since the plan was made."""
@@ -187,11 +207,13 @@ class _Runner:
         order = GateOrder(plan.key, guardrails, read_suites(suites), basis, self._settings.reason)
         return gate_checkpoint(self._store, pair, order, self._place(plan))
 
-    def _passed_gate(self, plan: PlannedStage) -> int:
+    def _recorded_gate(self, plan: PlannedStage) -> tuple[Verdict, int]:
+        """Return the verdict of the ledger that is still to be followed, and its line."""
         found = self._store.standing().stages[plan.key]
-        if found.verdict is not Verdict.PASS:
-            raise IntegrityError(f"stage {plan.stage} has no passing gate in the ledger", hint="safetune verify")
-        return found.gate
+        passed = found.verdict is Verdict.PASS
+        if found.verdict is None or passed != ("promote" in plan.steps):
+            raise IntegrityError(f"stage {plan.stage} has no such gate in the ledger", hint="safetune verify")
+        return found.verdict, found.gate
 
     def _settle(self, sprint: Sprint, plan: PlannedStage, verdict: Verdict, line: int) -> Settled:
         keys = frozenset(p.key for p in self._prepared.plan.stages if p.sprint == sprint.name)
@@ -223,6 +245,6 @@ def _code_of(error: BaseException) -> ExitCode:
 
 def _exit_code(outcome: StageOutcome) -> ExitCode:
     """Return the exit code of a stage that was gated and did not pass."""
-    if outcome.gate is None:
-        raise RunError(f"stage {outcome.sprint}/{outcome.stage} ended without a gate", hint="safetune log")
-    return ExitCode.ROLLED_BACK if outcome.outcome == "rolled back" else outcome.gate.verdict.exit_code
+    if outcome.verdict is None:
+        raise RunError(f"stage {outcome.sprint}/{outcome.stage} ended without a verdict", hint="safetune log")
+    return ExitCode.ROLLED_BACK if outcome.outcome == "rolled back" else outcome.verdict.exit_code

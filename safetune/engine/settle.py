@@ -69,5 +69,5 @@ def _sprint_start(standing: Standing, channel: str, sprint_keys: frozenset[str])
     undone: list[str] = []
     while history and standing.checkpoints[history[-1]].stage_key in sprint_keys:
         undone.append(history.pop())
-    usable = [c for c in history if standing.checkpoints[c].status != "quarantined"]
+    usable = [c for c in history if standing.may_return_to(c)]
     return (usable[-1] if usable else ""), tuple(dict.fromkeys(undone))

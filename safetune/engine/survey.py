@@ -70,7 +70,8 @@ def _plugin_facts(playbook: Playbook) -> Mapping[str, Fact]:
 def _plugin_fact(kind: str, name: str) -> Fact:
     """Judges are loaded for their version; the worker's plugins import torch and are only looked up by name."""
     if name not in names(kind):
-        return Fact(name, "", None, f'no {kind} is called "{name}";{suggest(name, names(kind))}')
+        known = names(kind)
+        return Fact(name, "", None, f'no {kind} is called "{name}";{suggest(name, known)} known: {", ".join(known)}')
     if kind == "judge":
         return Fact(name, str(getattr(load(kind, name), "version", "")))
     return Fact(name, provider(kind, name))

@@ -94,7 +94,7 @@ class _Verifier:
         try:
             step()
         except SafetuneError as error:
-            self._found(where, error.message, error.hint)
+            self._found(where, error.message, error.hint or _BACKUP)
         except OSError as error:
             self._found(where, f"cannot be read: {error.strerror or error}", "check the disk and who owns the store")
         except Exception as error:  # damaged bytes may break any reader, and what cannot be read is damage

@@ -1,34 +1,28 @@
 """The ledger: one JSON line per event, each carrying the hash of the line before. The fsynced line is the commit.
 
-`ledger.head` repeats the number and hash of the last line. A head behind the ledger is finished on the next start (a
-crash between the two writes); a head ahead of the ledger means that acknowledged lines are gone, and nothing is repaired.
+`ledger.head` repeats the number and hash of the last line. A crash can leave two things and no others: a last line that
+is cut short, and a head that is one line behind. Both are finished on the next start. A head ahead of the ledger means
+that acknowledged lines are gone, and nothing is repaired.
 """
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from safetune.core.digest import canonical, sha256_hex
-from safetune.core.errors import IntegrityError
+from safetune.core.errors import IntegrityError, MachineError, RunError
 from safetune.core.events import Draft, Event
-from safetune.state.atomic import machine_errors, write_atomic
-
-GENESIS = "0" * 64
-_FIELDS = frozenset(Event.__slots__)
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Number and hash of the last line."""
-
-    seq: int
-    hash: str
+from safetune.state.atomic import fsync_folder, machine_errors, write_atomic
+from safetune.state.chain import EMPTY, Chain, Head, broken, scan
+from safetune.state.files import read_regular
 
 
 def now() -> str:
@@ -44,6 +38,24 @@ def user() -> str:
         return f"uid {os.getuid()}"
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The ledger as found on disk, every link checked: its whole lines, a torn tail, and what ledger.head says."""
+
+    chain: Chain
+    torn: bytes = b""
+    written: Head = EMPTY.head
+
+    @property
+    def unfinished(self) -> str:
+        """What a crash left to finish, as a sentence; empty when nothing."""
+        if self.torn:
+            return "the last line was cut short by a crash before it was acknowledged"
+        if self.written != self.chain.head:
+            return "ledger.head is one line behind"
+        return ""
+
+
 class Ledger:
     """The ledger file of one store. Callers hold the store's lock to append or recover."""
 
@@ -53,143 +65,158 @@ class Ledger:
         self._aside = folder / "tmp"
         self._clock = clock
         self._author = author
+        self._unsafe = False
+
+    def begin(self) -> None:
+        """Write the head of an empty ledger, so that a missing head is always damage."""
+        if not self.head_path.exists() and not self.path.exists():
+            self._write_head(EMPTY.head)
+
+    def inspect(self, known: Chain = EMPTY) -> Snapshot:
+        """Return the ledger as it is, without changing anything; `known` lines that are still there are not read twice.
+
+        A reader without the lock may meet a writer half way: what it finds wrong must be looked at again under the
+        lock.
+
+        Raises:
+            IntegrityError: for everything that a crash cannot explain, naming the first line that is wrong, and how.
+        """
+        written = self._read_head()  # before the ledger: a writer in between then leaves the head behind, never ahead
+        with machine_errors("read the ledger"):
+            try:
+                data = read_regular(self.path)
+            except FileNotFoundError:
+                data = b""
+        whole = data[: data.rfind(b"\n") + 1]
+        chain = scan(whole, known, written)
+        if written.seq > len(chain.events):
+            raise IntegrityError(
+                f"ledger line {len(chain.events) + 1}: the ledger is cut short here, ledger.head knows {written.seq}",
+                hint="acknowledged lines are gone and nothing was changed; restore ledger.jsonl from a backup",
+            )
+        if written.seq < len(chain.events) - 1:
+            raise IntegrityError(
+                f"ledger line {written.seq + 2}: ledger.head ends at line {written.seq}; a crash leaves one line more "
+                "at most",
+                hint="lines were added from outside, or ledger.head is an old copy; restore both from one backup",
+            )
+        if chain.hash_of(written.seq) != written.hash:
+            raise broken(max(written.seq, 1), "its hash is not the one in ledger.head")
+        return Snapshot(chain, data[len(whole) :], written)
 
     def read(self) -> tuple[tuple[Event, ...], Head]:
         """Return all events and the head, every link and the head file checked.
 
         Raises:
-            IntegrityError: naming the first line that is wrong, and how.
+            IntegrityError: naming the first line that is wrong, and how; also when a crash left something to finish.
         """
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            data = b""
-        events, head = parse(data)
-        written = self._read_head()
-        if written is not None:
-            _check_head(written, events, head, data)
-        elif events:
-            raise IntegrityError("ledger.head is missing", hint="restore it from a backup; safetune verify says more")
-        return events, head
+        found = self.inspect()
+        if found.unfinished:
+            raise IntegrityError(found.unfinished, hint="safetune status finishes it")
+        return found.chain.events, found.chain.head
 
-    def _read_head(self) -> Head | None:
+    def _read_head(self) -> Head:
         try:
-            found = json.loads(self.head_path.read_bytes())
-            return Head(int(found["seq"]), str(found["hash"]))
+            data = read_regular(self.head_path)
+            found = json.loads(data)
+            head = Head(found["seq"], found["hash"])
+            if type(head.seq) is not int or type(head.hash) is not str or _head_bytes(head) != data or head.seq < 0:
+                raise ValueError("it does not have the form of a head")
         except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise IntegrityError("ledger.head is missing", hint="restore ledger.head from a backup") from None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise IntegrityError(f"ledger.head cannot be read: {error}", hint="restore it from a backup") from error
+        return head
 
-    def recover(self) -> str:
-        """Cut a torn tail (kept aside in tmp/) and finish a head that fell behind; return what was done, or nothing.
-
-        A head that does not match, or that is ahead, is left for `read` to refuse.
-        """
-        if not self.path.exists():
-            return ""
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        done = ""
-        if len(whole) != len(data):
-            with machine_errors("recover the ledger"):
-                (self._aside / f"torn-{sha256_hex(data[len(whole) :])[:12]}").write_bytes(data[len(whole) :])
-                with self.path.open("r+b") as stream:
-                    stream.truncate(len(whole))
-                    os.fsync(stream.fileno())
-            done = "a line that a crash had cut short was set aside"
-        events, head = parse(whole)
-        written = self._read_head()
-        first_line_only = written is None and len(events) == 1
-        behind = written is not None and written.seq < head.seq and _hash_of(whole, written.seq) == written.hash
-        if first_line_only or behind:
-            self._write_head(head)
-            done = done or "the ledger head was brought up to the last line"
-        return done
-
-    def append(self, draft: Draft, head: Head) -> tuple[Event, Head]:
-        """Write one event after `head`: one line, one write, fsync; then the head.
+    def recover(self, known: Chain = EMPTY) -> tuple[Snapshot, str]:
+        """Set a torn tail aside in tmp/, finish a head that fell behind, and say what was done; the lock is held.
 
         Raises:
-            MachineError: when the machine refuses; a line that was not acknowledged may be there after a crash.
+            IntegrityError: for damage that a crash cannot explain; nothing is changed then.
+            MachineError: when the machine refuses.
         """
-        event = Event(head.seq + 1, head.hash, self._clock(), self._author(), draft.kind, draft.data)
-        line = canonical(event.row) + b"\n"
+        found, done = self.inspect(known), ""
+        if found.torn:
+            with machine_errors("recover the ledger"):
+                self._set_aside(found)
+            done = "a line that a crash had cut short was set aside in tmp/"
+        if found.written != found.chain.head:
+            with machine_errors("recover the ledger"), self.path.open("rb") as stream:
+                os.fsync(stream.fileno())  # the crash may have come before the line was safe
+            self._write_head(found.chain.head)
+            done = done or "the ledger head was brought up to the last line"
+        return Snapshot(found.chain, b"", found.chain.head), done
+
+    def _set_aside(self, found: Snapshot) -> None:
+        self._aside.mkdir(exist_ok=True)
+        write_atomic(self._aside / f"torn-{sha256_hex(found.torn)[:12]}", found.torn)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, len(found.chain.data))  # flushed with the next line
+        finally:
+            os.close(descriptor)
+
+    def append(self, draft: Draft, chain: Chain) -> Chain:
+        """Write one event after `chain`: one line, one write, fsync; then the head. Return the longer chain.
+
+        Raises:
+            RunError: when the event cannot be written as a line (a number that is not finite, too long).
+            MachineError: when the machine refuses. A line that was not acknowledged may still be there; after a flush
+                or a head that failed nothing more is written by this process.
+        """
+        event = Event(chain.head.seq + 1, chain.head.hash, self._clock(), self._author(), draft.kind, draft.data)
+        longer = _extended(chain, event)
+        if self._unsafe:
+            raise MachineError(
+                "cannot write the ledger: an earlier write could not be made safe", hint="check the disk"
+            )
         with machine_errors("write the ledger"):
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._write_line(longer.data[len(chain.data) :], len(chain.data))
+        try:
+            self._write_head(longer.head)
+        except MachineError:
+            self._unsafe = True
+            raise
+        return longer
+
+    def _flush(self, descriptor: int) -> None:
+        """A flush that failed once tells nothing when it is asked again, so it is the last thing this process does."""
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            self._unsafe = True
+            raise
+
+    def _write_line(self, line: bytes, before: int) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
             try:
-                before = os.fstat(descriptor).st_size
-                try:
-                    written = os.write(descriptor, line)
-                    if written != len(line):
-                        raise OSError(28, "short write")
-                    os.fsync(descriptor)
-                except OSError:
+                if os.write(descriptor, line) != len(line):
+                    raise OSError(errno.ENOSPC, "the line was taken in part")
+                self._flush(descriptor)
+                if before == 0:
+                    fsync_folder(self.path.parent)
+            except OSError:
+                with suppress(OSError):
                     os.ftruncate(descriptor, before)  # the line was not acknowledged: take it back
-                    raise
-            finally:
-                os.close(descriptor)
-        new = Head(event.seq, sha256_hex(line))
-        self._write_head(new)
-        return event, new
+                raise
+        finally:
+            os.close(descriptor)
 
     def _write_head(self, head: Head) -> None:
-        write_atomic(self.head_path, canonical({"seq": head.seq, "hash": head.hash}))
+        write_atomic(self.head_path, _head_bytes(head))
 
 
-def parse(data: bytes) -> tuple[tuple[Event, ...], Head]:
-    """Return the events of ledger bytes and the head they imply, every link checked.
-
-    Raises:
-        IntegrityError: naming the first wrong line.
-    """
-    events: list[Event] = []
-    head = Head(0, GENESIS)
-    lines = data.split(b"\n")
-    if lines.pop() != b"":
-        raise _broken(len(lines) + 1, "the line is not complete")
-    for number, line in enumerate(lines, start=1):
-        event = _parse_line(number, line)
-        if event.seq != number or event.prev != head.hash:
-            raise _broken(number, "it does not follow the line before it")
-        events.append(event)
-        head = Head(number, sha256_hex(line + b"\n"))
-    return tuple(events), head
+def _head_bytes(head: Head) -> bytes:
+    return canonical({"seq": head.seq, "hash": head.hash})
 
 
-def _parse_line(number: int, line: bytes) -> Event:
+def _extended(chain: Chain, event: Event) -> Chain:
+    """Return `chain` with one more event, read back from its bytes: what cannot be read again is never written."""
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise _broken(number, "it is not JSON") from error
-    if not isinstance(row, dict) or set(row) != _FIELDS or not isinstance(row["data"], dict):
-        raise _broken(number, "its fields are not those of an event")
-    if canonical(row) != line:
-        raise _broken(number, "its bytes are not in canonical form")
-    return Event(**row)
-
-
-def _broken(number: int, what: str) -> IntegrityError:
-    return IntegrityError(
-        f"ledger line {number}: {what}",
-        hint="nothing was changed; restore ledger.jsonl and ledger.head from a backup, then: safetune verify",
-    )
-
-
-def _hash_of(data: bytes, seq: int) -> str:
-    """Return the hash of line `seq` of ledger bytes; of line 0, the genesis hash."""
-    return sha256_hex(data.split(b"\n")[seq - 1] + b"\n") if seq else GENESIS
-
-
-def _check_head(written: Head, events: tuple[Event, ...], head: Head, data: bytes) -> None:
-    if written.seq > len(events):
-        raise IntegrityError(
-            f"the ledger is cut short: it has {len(events)} lines, ledger.head knows {written.seq}",
-            hint="acknowledged lines are gone; restore ledger.jsonl from a backup",
-        )
-    if written.seq < len(events):
-        raise IntegrityError(
-            f"ledger.head is behind: it knows {written.seq} of {len(events)} lines", hint="safetune status recovers it"
-        )
-    if written != head:
-        raise _broken(written.seq, "its hash is not the one in ledger.head")
+        line = canonical(event.row) + b"\n"
+        return scan(chain.data + line, chain)
+    except (ValueError, TypeError, RecursionError, IntegrityError) as error:
+        raise RunError(
+            f"the event {event.kind} cannot be recorded: {error}", hint="nothing was written; see the worker's log"
+        ) from error

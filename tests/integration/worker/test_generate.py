@@ -67,7 +67,9 @@ def test_an_answer_ends_at_its_end_token_and_padding_is_not_counted(workshop: An
     assert spoken == [12, 12]
 
     # Make the model say the end token where the second request said its fourth token.
-    class Ending(torch.nn.Module):  # type: ignore[misc]
+    module: Any = torch.nn.Module
+
+    class Ending(module):  # type: ignore[misc]
         def __init__(self, inner: Any) -> None:
             super().__init__()
             self.inner, self.calls, self.weight = inner, 0, inner.weight

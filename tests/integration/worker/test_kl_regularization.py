@@ -64,7 +64,7 @@ def test_the_exact_form_equals_brute_force_in_value_and_gradient(workshop: Any, 
     technique = prepared(pair, rows, kept=10**6, weight=0.7)
     policy, other = moved(pair[0]), moved(pair[0])
 
-    term = technique.penalty(policy, 0)
+    term: Any = technique.penalty(policy, 0)
     term.backward()
     expected = 0.7 * brute_force(pair[0], other, pair[1], rows)
     expected.backward()
@@ -110,7 +110,7 @@ def test_the_tail_of_a_near_certain_token_keeps_its_digits() -> None:
 
 def test_it_is_zero_with_a_zero_gradient_where_nothing_has_moved(workshop: Any, pair: tuple[Any, Any]) -> None:
     technique = prepared(pair, workshop.questions("anchor", 4), kept=64)
-    term = technique.penalty(pair[0], 0)
+    term: Any = technique.penalty(pair[0], 0)
     term.backward()
 
     assert abs(term.item()) < 1e-6

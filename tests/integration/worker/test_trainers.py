@@ -32,7 +32,7 @@ def gradients(workshop: Any) -> Callable[..., dict[str, Any]]:
         model = AutoModelForCausalLM.from_pretrained(workshop.model, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(workshop.model)
         plugin: Any = plugins.load("trainer", trainer_name)
-        held = {
+        held: dict[str, Any] = {
             "output_dir": str(workshop.root / "state"),
             "max_steps": 1,
             "report_to": "none",
@@ -134,6 +134,6 @@ def _built(workshop: Any) -> tuple[Any, Any]:
 
     model, tokenizer = load({"base": str(workshop.model), "adapters": []})
     plugin: Any = plugins.load("trainer", "sft")
-    arguments = {"output_dir": str(Path(workshop.root) / "state"), "max_steps": 1, "report_to": "none"}
+    arguments: dict[str, Any] = {"output_dir": str(Path(workshop.root) / "state"), "max_steps": 1, "report_to": "none"}
     setup = TrainingSetup(model, tokenizer, workshop.questions("sums", 4), arguments, None, (), ())
     return plugin.build(setup), tokenizer

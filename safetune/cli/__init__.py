@@ -1,0 +1,1 @@
+"""Commands: parse -> engine -> report -> exit code; one error boundary around all of them."""

@@ -1,0 +1,191 @@
+"""Commands that start from a playbook: init, plan, run, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safetune.cli.app import DEFAULT_STORE, AsJson, Playbook, Reason, Store, Workers, app
+from safetune.cli.console import progress, show
+from safetune.core.errors import UsageError
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write it.", show_default=False)] = Path(),
+    store: Store = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Write a playbook to start from.
+
+    An existing file is never touched.
+
+    \b
+    Example:
+      safetune init tutor
+    """
+    from safetune.cli.starter import write_starter
+
+    written = write_starter(folder)
+    here = "" if folder == Path() else f"cd {folder} && "
+    return show(
+        as_json,
+        lambda paint: [
+            *(f"wrote {_safe(path)}" for path in written),
+            f"next: {_safe(here)}safetune plan playbook.yaml",
+        ],
+        lambda: {"written": [str(path) for path in written]},
+    )
+
+
+@app.command()
+def plan(
+    playbook: Playbook,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.json", help="Save the plan; `run` obeys or refuses it."),
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool,
+        typer.Option(
+            "--detailed-exitcode",
+            help="Exit 10 when something would be run, else the code of the recorded verdict that blocks (3, 4, 6).",
+        ),
+    ] = False,
+    store: Store = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Say for every stage whether it would run, and why.
+
+    Trains nothing, starts nothing, opens no connection. Exits 0 when the plan can be shown, also when a recorded FAIL
+    blocks a stage: that is information. Exits 2 when a mistake or something missing blocks a stage.
+
+    \b
+    Example:
+      safetune plan playbook.yaml -o plan.json
+    """
+    from safetune.engine.planning import is_plan, prepare, save_plan
+    from safetune.engine.preview import preview
+    from safetune.report.plan import PlanView, plan_document, plan_exit_code, plan_lines
+
+    if output is not None and not is_plan(output):
+        raise UsageError(f"a saved plan must be called something.json, not {output}", hint="-o plan.json")
+    prepared = prepare(playbook, store)
+    if output is not None:
+        save_plan(prepared.plan, output)
+    saved = str(output) if output else ""
+    view = PlanView(prepared.facts, preview(prepared), prepared.where, str(playbook), saved)
+    return show(
+        as_json,
+        lambda paint: plan_lines(view, paint),
+        lambda: plan_document(view),
+        plan_exit_code(prepared.plan, detailed_exitcode),
+    )
+
+
+@app.command()
+def run(
+    playbook: Annotated[
+        Path, typer.Argument(metavar="PLAYBOOK|PLAN.json", help="A playbook, or a saved plan.", show_default=False)
+    ],
+    reason: Reason = "",
+    workers: Workers = None,
+    store: Store = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Train, evaluate and gate the stages that are not settled.
+
+    What passes is promoted, the rest is rejected. A saved plan is done exactly, or refused with what changed (exit 5).
+    Interrupted? The same command continues. A recorded verdict is final; --reason lets a gate that was changed since
+    decide once more.
+
+    \b
+    Example:
+      safetune run plan.json
+    """
+    from safetune.engine.planning import is_plan, prepare, read_plan, refuse_if_stale
+    from safetune.engine.run import RunSettings, run_playbook
+    from safetune.report.run import run_json, run_lines
+
+    saved = read_plan(playbook) if is_plan(playbook) else None
+    prepared = prepare(saved.playbook if saved else playbook, store)
+    if saved:
+        refuse_if_stale(saved, prepared.plan)
+    with progress(as_json) as listener:
+        result = run_playbook(prepared, store, RunSettings(workers, reason, listener))
+    return show(
+        as_json,
+        lambda paint: run_lines(result, paint),
+        lambda: run_json(result),
+        result.exit_code,
+    )
+
+
+@app.command()
+def evaluate(
+    playbook: Playbook,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="base, a channel, a checkpoint (6 digits or more) or a model folder; default: the playbook's channel.",
+            show_default=False,
+        ),
+    ] = "",
+    gate: Annotated[bool, typer.Option("--gate", help="Decide too; the verdict is the exit code.")] = False,
+    stage: Annotated[
+        str, typer.Option("--stage", metavar="SPRINT/STAGE", help="Whose guardrails to use.", show_default=False)
+    ] = "",
+    suite: Annotated[
+        list[str] | None, typer.Option("--suite", metavar="NAME", help="Only this suite; may be given again.")
+    ] = None,
+    baseline: Annotated[
+        str, typer.Option("--baseline", metavar="TARGET", help="What to compare with.", show_default=False)
+    ] = "",
+    recorded: Annotated[
+        Path | None, typer.Option("--recorded", metavar="FILE.jsonl", help="Judge these responses; no model is loaded.")
+    ] = None,
+    baseline_recorded: Annotated[
+        Path | None, typer.Option("--baseline-recorded", metavar="FILE.jsonl", help="The baseline's responses.")
+    ] = None,
+    reason: Reason = "",
+    workers: Workers = None,
+    store: Store = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Measure a model or recorded responses on a playbook's suites.
+
+    The evidence is stored. With --gate the verdict is the exit code; for a checkpoint of the store it is recorded.
+
+    \b
+    Example:
+      safetune evaluate playbook.yaml stable --gate
+    """
+    from safetune.engine.evaluate import EvaluateRequest
+    from safetune.engine.evaluate import evaluate as measure
+    from safetune.report.evaluation import evaluate_json, evaluate_lines
+
+    wanted = EvaluateRequest(
+        playbook=playbook,
+        store=store,
+        target=target,
+        baseline=baseline,
+        suites=tuple(suite or ()),
+        gate=gate,
+        stage=stage,
+        recorded=recorded,
+        baseline_recorded=baseline_recorded,
+        reason=reason,
+        workers=workers,
+    )
+    with progress(as_json) as listener:
+        result = measure(wanted, listener)
+    return show(as_json, lambda paint: evaluate_lines(result, paint), lambda: evaluate_json(result), result.exit_code)
+
+
+def _safe(text: object) -> str:
+    from safetune.report.untrusted import render_untrusted
+
+    return render_untrusted(text)

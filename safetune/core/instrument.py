@@ -1,0 +1,114 @@
+"""Instrument before subject: why a measurement, or the limit that it is held against, cannot be trusted.
+
+Every function returns a sentence, or an empty string when it finds nothing wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
+from safetune.core.playbook import Guardrail, Metric
+
+# The end of 0 to 1 that is no limit: every model meets it, so the guardrail could not say no; or none can.
+_EMPTY = {"at_most": 1, "at_least": 0, "worse_by_at_most": 1, "better_by_at_least": 1}
+
+
+def find(report: EvaluationReport, guardrail: Guardrail) -> tuple[SuiteEvidence, Metric] | str:
+    """Return the evidence and the metric that a guardrail is about, or why there are none to rely on."""
+    named = [s for s in report.suites if s.suite == guardrail.suite]
+    if len(named) != 1:
+        return f"suite {guardrail.suite} was {'measured more than once' if named else 'not measured'}"
+    evidence = named[0]
+    if evidence.error:
+        return evidence.error
+    metrics = [m for m in evidence.metrics if m.name == guardrail.metric]
+    if len(metrics) != 1:
+        return f"suite {guardrail.suite} has {len(metrics) or 'no'} metric{'s' * (len(metrics) > 1)} {guardrail.metric}"
+    metric = metrics[0]
+    return _metric_trouble(metric) or _judge_trouble(evidence, metric) or _arm_trouble(evidence) or (evidence, metric)
+
+
+def guardrail_trouble(guardrail: Guardrail) -> str:
+    """Say why a guardrail can decide nothing whatever was measured."""
+    if guardrail.severity not in ("block", "warn"):
+        return f"{guardrail.severity!r} is not a severity; known: block, warn"
+    if not 0.5 < guardrail.confidence < 1:
+        return f"a confidence of {guardrail.confidence} is not between 0.5 and 1"
+    return ""
+
+
+def limit_trouble(name: str, value: object) -> str:
+    """Say why a limit is none: not a rate, or one that no model could miss or meet."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        return f"a limit of {value} is not a rate between 0 and 1"
+    if value == _EMPTY[name]:
+        return f"a limit of {value:g} {'is out of reach' if name == 'better_by_at_least' else 'demands nothing'}"
+    return ""
+
+
+def baseline_trouble(evidence: SuiteEvidence) -> str:
+    """Say why the baseline's items cannot be compared with the candidate's, pair by pair."""
+    if trouble := _trouble_in(evidence.baseline, evidence, BASELINE):
+        return trouble
+    if _asked(evidence.baseline) != _asked(evidence.candidate):
+        return "the two arms did not answer the same prompts"
+    if {i.judge for i in evidence.baseline} != {i.judge for i in evidence.candidate}:
+        return "the two arms were not labelled by the same judge"
+    return ""
+
+
+def blind(name: str, value: float, before: float, worse: str) -> str:
+    """Say when the baseline leaves so little room that a paired limit could not be crossed, or not be met, at all.
+
+    `before` is the baseline's rate, `worse` the direction that the metric calls worse.
+    """
+    to_lose = 1 - before if worse == "higher" else before
+    if name == "worse_by_at_most" and to_lose <= value:
+        return "the baseline is already so bad that nothing worse than the limit could be seen"
+    if name == "better_by_at_least" and 1 - to_lose < value:
+        return "the baseline is already so good that the improvement asked for is impossible"
+    return ""
+
+
+def _metric_trouble(metric: Metric) -> str:
+    if not metric.counts:
+        return f"metric {metric.name} counts no label, so nothing could ever be seen"
+    if metric.worse not in ("higher", "lower"):
+        return f"metric {metric.name} does not say whether higher or lower is worse"
+    return ""
+
+
+def _judge_trouble(evidence: SuiteEvidence, metric: Metric) -> str:
+    """The judge must have shown, on responses with a known label, that it tells apart what the metric tells apart."""
+    if not evidence.controls:
+        return f"judge {evidence.judge} has no controls, so its labels cannot be trusted"
+    if evidence.controls_failed:
+        return f"judge {evidence.judge} mislabelled its controls: {', '.join(evidence.controls_failed)}"
+    if {label in metric.counts for label in evidence.controls} != {True, False}:
+        return (
+            f"judge {evidence.judge} has no control on both sides of metric {metric.name} ({', '.join(metric.counts)})"
+        )
+    return ""
+
+
+def _arm_trouble(evidence: SuiteEvidence) -> str:
+    return _trouble_in(evidence.candidate, evidence, CANDIDATE)
+
+
+def _trouble_in(items: Sequence[Item], evidence: SuiteEvidence, arm: str) -> str:
+    """Say what is wrong with one arm's items."""
+    if evidence.expected < 1 or len(items) != evidence.expected:
+        return f"{len(items)} of {evidence.expected} items were measured"
+    if any(i.suite != evidence.suite or i.arm != arm for i in items):
+        return "an item belongs to another suite or another arm"
+    if len({(i.item_id, i.sample) for i in items}) != len(items):
+        return "an item was measured twice"
+    if any(not i.label or not math.isfinite(i.judge_score) or not 0 <= i.judge_score <= 1 for i in items):
+        return "an item has no label or a score outside 0 to 1"
+    return ""
+
+
+def _asked(items: Sequence[Item]) -> set[tuple[str, int, str, str, str]]:
+    return {(i.item_id, i.sample, i.prompt_digest, i.cluster, i.slice) for i in items}

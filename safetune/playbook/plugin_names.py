@@ -1,0 +1,52 @@
+"""Names of plugins in a playbook, held against the plugins that exist.
+
+This room may not look plugins up itself, so whoever loads a playbook says which names there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from safetune.core.diagnostics import Diagnostic, did_you_mean
+from safetune.playbook.nodes import Node
+from safetune.playbook.strict_yaml import quote
+from safetune.playbook.text import Place
+
+PluginNames = Mapping[str, tuple[str, ...]]
+
+_Use = tuple[str, str, Place]  # kind of plugin, name, where it is named
+
+
+def plugin_problems(whole: Node, suites: Mapping[str, Node | None], plugins: PluginNames) -> Iterator[Diagnostic]:
+    """Yield every name of a trainer, technique, judge or prompt generator that no plugin has."""
+    for kind, name, place in (*_in_stages(whole), *_in_suites(suites)):
+        known = plugins.get(kind, ())
+        if name and name not in known:
+            hint = did_you_mean(name, known) or f"known: {', '.join(known) or 'none'}"
+            what = "prompt generator" if kind == "prompts" else kind
+            yield place.diagnostic("SP318", f"no {what} is called {quote(name)}", hint)
+
+
+def _in_stages(whole: Node) -> Iterator[_Use]:
+    for sprint in whole.items_of("sprints"):
+        for stage in sprint.items_of("stages"):
+            yield from _named(stage, "trainer", "trainer")
+            for item in stage.items_of("techniques"):
+                for name in item.members:
+                    yield "technique", name, item.key_place(name)
+
+
+def _in_suites(suites: Mapping[str, Node | None]) -> Iterator[_Use]:
+    for suite in suites.values():
+        if suite is None:
+            continue
+        yield from _named(suite, "judge", "judge")
+        prompts = suite.get("prompts")
+        if prompts is not None:
+            yield from _named(prompts, "generator", "prompts")
+
+
+def _named(node: Node, key: str, kind: str) -> Iterator[_Use]:
+    found = node.get(key)
+    if found is not None and found.text:
+        yield kind, found.text, found.place

@@ -1,0 +1,200 @@
+"""The plan as a person reads it: a summary first, then one line per stage that says why, then what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safetune.core.errors import ExitCode
+from safetune.core.plan import Facts, Plan, PlannedStage, plan_json
+from safetune.core.preview import GuardrailPower
+from safetune.report.json_view import jsonable
+from safetune.report.text import PLAIN, Paint, columns, counted, digest_text, duration, name, points, size
+from safetune.report.untrusted import render_untrusted
+
+if TYPE_CHECKING:
+    from safetune.engine.preview import Preview
+
+_SENTENCE = 300
+_COMMAND = 600
+_LABEL = 10
+
+
+def plan_exit_code(plan: Plan, detailed: bool) -> ExitCode:
+    """Return what `plan` ends with: 2 when a wrong input blocks a stage, else 0.
+
+    A stage that a recorded verdict blocks is information, not an error. With `detailed`: 10 when something would be
+    run, else the code of the verdict that blocks, else 0.
+    """
+    blocked = next((s.exit_code for s in plan.stages if s.action == "blocked"), ExitCode.DONE)
+    if blocked is ExitCode.USAGE or not detailed:
+        return ExitCode.USAGE if blocked is ExitCode.USAGE else ExitCode.DONE
+    return ExitCode.CHANGES if any(s.action == "run" for s in plan.stages) else blocked
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """A plan to show: the facts it rests on, its preview, and what to give to `run`.
+
+    `where` maps parts of the playbook, such as `stage SPRINT/STAGE`, to `file:line`; `saved` is the plan file, if any.
+    """
+
+    facts: Facts
+    preview: Preview
+    where: Mapping[str, str]
+    playbook: str
+    saved: str = ""
+
+
+def plan_lines(view: PlanView, paint: Paint = PLAIN) -> list[str]:
+    """Return the whole plan: a summary, one line per stage, what the gates can decide, data, launch, cost, and next."""
+    preview = view.preview
+    plan = preview.plan
+    return [
+        _summary(plan, paint),
+        *_stages(plan, view.where, paint),
+        *_gates(preview, paint),
+        *_data(view.facts, view.where, paint),
+        *_rollback(plan),
+        *_launches(preview),
+        *(_line("cost", text) for text in _costs(plan)),
+        _line("disk", f"{_needed(preview)}{size(preview.free_bytes)} free"),
+        *(_line("note", render_untrusted(note, _SENTENCE)) for note in preview.notes),
+        *([f"saved {render_untrusted(view.saved, _SENTENCE)}"] if view.saved else []),
+        *_next(plan, view.saved or view.playbook),
+    ]
+
+
+def _needed(preview: Preview) -> str:
+    if preview.needed_bytes is None:
+        return "new checkpoints need an unknown amount (none of this kind was made yet); "
+    return f"new checkpoints need {size(preview.needed_bytes)}; " if preview.needed_bytes else ""
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label.ljust(_LABEL)}  {text}"
+
+
+def _summary(plan: Plan, paint: Paint) -> str:
+    counts = ", ".join(f"{sum(s.action == a for s in plan.stages)} {w}" for a, w in _ACTIONS)
+    title = paint.strong(name(plan.playbook))
+    return (
+        f"{title}   {counts}   base {name(plan.model)}   channel {name(plan.channel)}   plan {digest_text(plan.digest)}"
+    )
+
+
+_ACTIONS = (("run", "to run"), ("cached", "cached"), ("blocked", "blocked"))
+
+
+def _stages(plan: Plan, where: Mapping[str, str], paint: Paint) -> list[str]:
+    rows = [_stage_row(stage, where) for stage in plan.stages]
+    lines = columns(rows)
+    marks = {"blocked": "FAIL", "run": "INCONCLUSIVE", "cached": "PASS"}
+    return [
+        "  " + paint.verdict(marks.get(stage.action, ""), line[:1]) + line[1:]
+        for stage, line in zip(plan.stages, lines, strict=True)
+    ]
+
+
+def _stage_row(stage: PlannedStage, where: Mapping[str, str]) -> tuple[str, ...]:
+    sign = {"cached": "=", "blocked": "!"}.get(stage.action, "+" if "train" in stage.steps else "~")
+    title = f"{name(stage.sprint)}/{name(stage.stage)}"
+    steps = ", ".join(name(step) for step in stage.steps)
+    place = where.get(f"stage {stage.sprint}/{stage.stage}", "")
+    why = render_untrusted(stage.why, _SENTENCE) + (f" ({render_untrusted(place, _SENTENCE)})" if place else "")
+    return sign, title, name(stage.action), f"{steps}: {why}" if steps else why
+
+
+def _gates(preview: Preview, paint: Paint) -> list[str]:
+    """One line per limit of every stage that will be gated, and the assumptions behind the figures once."""
+    gated = {(s.sprint, s.stage) for s in preview.plan.stages if any(step.startswith("gate") for step in s.steps)}
+    found = [(s, power) for s in preview.stages if (s.sprint, s.stage) in gated for power in s.power]
+    rows = [(name(s.stage), *_power_row(power)) for s, power in found]
+    lines = []
+    for (_, power), line in zip(found, columns(rows), strict=True):
+        before, word, after = line.rpartition(f"likely {name(power.likely)}")
+        lines.append(_line("gate", f"{before}{paint.verdict(power.likely, word)}{after}"))
+    notes = dict.fromkeys(power.note for _, power in found if power.note)
+    return lines + [_line("", paint.faint(render_untrusted(note, _SENTENCE))) for note in notes]
+
+
+def _power_row(power: GuardrailPower) -> tuple[str, ...]:
+    warns = " (warns only)" if power.severity == "warn" else ""
+    n = f"n={power.n:,}" if power.n is not None else "n unknown"
+    sees = f"{n} detects {points(power.detectable).lstrip('+')} pt" if power.detectable is not None else n
+    likely = f"likely {name(power.likely)}"
+    why = f": {render_untrusted(power.why, _SENTENCE)}" if power.likely != "PASS" else ""
+    return f"{name(power.guardrail)}{warns}", name(power.limit), sees, f"{likely}{why}"
+
+
+def _data(facts: Facts, where: Mapping[str, str], paint: Paint) -> list[str]:
+    known = [fact for fact in facts.sources.values() if not fact.problem]
+    total = sum(fact.size or 0 for fact in known)
+    lines = [_line("data", f"{counted(len(known), 'source')}, {size(total)}, each with the digest that is pinned")]
+    items = [f"{name(f.name)} {f.size:,}" if f.size is not None else name(f.name) for f in facts.suites.values()]
+    lines.append(_line("suites", ", ".join(items) or "none"))
+    return lines + [_line("problem", paint.verdict("ERROR", text)) for text in _problems(facts, where)]
+
+
+def _problems(facts: Facts, where: Mapping[str, str]) -> list[str]:
+    """Return what is wrong in the world, each once, with the place in the playbook that asks for it."""
+    parts = {"model": facts.model}
+    parts |= {f"source {key}": fact for key, fact in facts.sources.items()}
+    parts |= {f"suite {key}": fact for key, fact in facts.suites.items()}
+    parts |= {f"plugin {key}": fact for key, fact in facts.plugins.items()}
+    found = {fact.problem: where.get(part, "") for part, fact in parts.items() if fact.problem}
+    return [
+        render_untrusted(f"{problem} ({place})" if place else problem, _SENTENCE) for problem, place in found.items()
+    ]
+
+
+def _rollback(plan: Plan) -> list[str]:
+    if not plan.rollback_target:
+        return []
+    return [
+        _line("rollback", f"if a gate does not pass: {name(plan.channel)} holds {digest_text(plan.rollback_target)}")
+    ]
+
+
+def _launches(preview: Preview) -> list[str]:
+    trained = {(s.sprint, s.stage) for s in preview.plan.stages if "train" in s.steps}
+    stages: dict[str, list[str]] = {}
+    for stage in preview.stages:
+        if (stage.sprint, stage.stage) in trained:
+            stages.setdefault(stage.launch, []).append(name(stage.stage))
+    return [_line("launch", f"{', '.join(names)}: {render_untrusted(c, _COMMAND)}") for c, names in stages.items()]
+
+
+def _costs(plan: Plan) -> list[str]:
+    """Return what training is expected to take, with where each figure comes from; what is unknown stays unknown."""
+    costs = []
+    for stage in (s for s in plan.stages if "train" in s.steps):
+        origin = f" ({render_untrusted(stage.seconds_origin, _SENTENCE)})" if stage.seconds is not None else ""
+        about = "about " if stage.seconds is not None else ""
+        costs.append(f"training {name(stage.stage)}: {about}{duration(stage.seconds)}{origin}")
+    return costs or ["no training"]
+
+
+def _next(plan: Plan, target: str) -> list[str]:
+    if plan_exit_code(plan, detailed=False) is not ExitCode.DONE:
+        return ["next: mend what blocks, then plan again"]
+    if any(s.action == "run" for s in plan.stages):
+        return [f"next: safetune run {render_untrusted(target, _SENTENCE)}"]
+    return ["nothing to run: a recorded verdict blocks the rest"] if plan.has_changes else ["nothing to do"]
+
+
+def plan_document(view: PlanView) -> Mapping[str, object]:
+    """Return the plan as JSON: the saved form, the facts it rests on, gate power, launch commands and disk."""
+    preview = view.preview
+    return {
+        **plan_json(preview.plan),
+        "has_changes": preview.plan.has_changes,
+        "saved": view.saved,
+        "where": dict(view.where),
+        "facts": jsonable(view.facts),
+        "preview": jsonable(preview.stages),
+        "free_bytes": preview.free_bytes,
+        "needed_bytes": preview.needed_bytes,
+        "notes": list(preview.notes),
+    }

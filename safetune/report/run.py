@@ -1,0 +1,70 @@
+"""How a run ended: the gate of every stage that was gated, one line per stage, and where the channel stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from safetune.core.errors import EXIT_CODE_MEANINGS, ExitCode
+from safetune.report.gate import GateView, gate_json, gate_lines
+from safetune.report.text import PLAIN, Paint, columns, digest_text, name
+from safetune.report.untrusted import render_untrusted
+
+if TYPE_CHECKING:
+    from safetune.engine.run import RunResult, StageOutcome
+
+_SENTENCE = 300
+
+
+def run_lines(result: RunResult, paint: Paint = PLAIN) -> list[str]:
+    """Return gate tables, stage outcomes, the channel and the next command."""
+    lines: list[str] = []
+    for stage in result.stages:
+        if view := _view(stage):
+            lines += [*gate_lines(view, paint), ""]
+    rows = [(_title(s), name(s.outcome), digest_text(s.checkpoint), _note(s)) for s in result.stages]
+    lines += [f"RUN {paint.strong(name(result.playbook))}"]
+    lines += [f"  {line}" for line in columns(rows)]
+    lines.append(f"  channel {name(result.channel)} stands at {digest_text(result.current)}")
+    meaning = EXIT_CODE_MEANINGS[result.exit_code]
+    lines.append(f"  exit code {int(result.exit_code)}: {meaning}")
+    return lines + [f"  next: {text}" for text in _next(result)]
+
+
+def _title(stage: StageOutcome) -> str:
+    return f"{name(stage.sprint)}/{name(stage.stage)}"
+
+
+def _note(stage: StageOutcome) -> str:
+    verdict = f"gate {stage.gate.verdict.value}" if stage.gate else ""
+    return "; ".join(part for part in (verdict, render_untrusted(stage.note, _SENTENCE)) if part)
+
+
+def _view(stage: StageOutcome) -> GateView | None:
+    return GateView(f"{stage.sprint}/{stage.stage}", stage.gate) if stage.gate else None
+
+
+def _next(result: RunResult) -> list[str]:
+    if result.exit_code is ExitCode.DONE:
+        return ["safetune status"] if result.current else []
+    return ["safetune log shows what was recorded"]
+
+
+def run_json(result: RunResult) -> Mapping[str, object]:
+    """Return a run as JSON."""
+    return {
+        "playbook": result.playbook,
+        "channel": result.channel,
+        "current": result.current,
+        "stages": [
+            {
+                "sprint": stage.sprint,
+                "stage": stage.stage,
+                "outcome": stage.outcome,
+                "checkpoint": stage.checkpoint,
+                "note": stage.note,
+                "gate": gate_json(view) if (view := _view(stage)) else None,
+            }
+            for stage in result.stages
+        ],
+    }

@@ -1,0 +1,184 @@
+"""What the store holds and what was done to it: status, log, verify, rollback, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from safetune.core.events import Event
+from safetune.core.standing import CheckpointStanding
+from safetune.report.text import NOTHING, PLAIN, Paint, columns, counted, digest_text, name, size
+from safetune.report.untrusted import render_untrusted
+
+if TYPE_CHECKING:
+    from safetune.engine.export import ExportResult
+    from safetune.engine.rollback import RollbackResult
+    from safetune.engine.status import Status
+    from safetune.engine.verify import Finding, VerifyReport
+
+_SENTENCE = 300
+
+
+# -- status ------------------------------------------------------------------------------------------------------------
+
+
+def status_lines(found: Status, paint: Paint = PLAIN) -> list[str]:
+    """Return channels with what they point at, then every checkpoint with its place, gates and state."""
+    lines = [f"{counted(found.events, 'ledger line')}, {counted(len(found.checkpoints), 'checkpoint')}"]
+    if found.recovered:
+        lines.append(f"  recovered  {render_untrusted(found.recovered, _SENTENCE)}")
+    if found.unfinished:
+        lines.append(
+            f"  run {name(found.unfinished)} has no end in the ledger: it still runs, or was stopped hard; "
+            "the same command again continues it"
+        )
+    lines += _channel_lines(found, paint)
+    if not found.checkpoints:
+        return [*lines, "next: safetune run PLAYBOOK"]
+    rows = [_checkpoint_row(digest, one) for digest, one in found.checkpoints.items()]
+    table = columns([("checkpoint", "state", "made by", "from", "gates"), *rows])
+    return [*lines, paint.faint(table[0]), *table[1:]]
+
+
+def _channel_lines(found: Status, paint: Paint) -> list[str]:
+    if not found.channels:
+        return ["no channel holds anything yet"]
+    rows = [("channel", "checkpoint", "since", "before it")]
+    for title, channel in sorted(found.channels.items()):
+        before = [digest_text(d) for _, d in reversed(channel.history) if d != channel.current]
+        rows.append(
+            (name(title), digest_text(channel.current), f"ledger line {channel.seq}", ", ".join(before[:3]) or NOTHING)
+        )
+    table = columns(rows)
+    return [paint.faint(table[0]), *table[1:]]
+
+
+def _checkpoint_row(digest: str, found: CheckpointStanding) -> tuple[str, ...]:
+    since = f" since line {found.quarantined_at}" if found.status == "quarantined" else ""
+    gates = ", ".join(f"{gate.verdict.value} (line {gate.seq})" for gate in found.gates)
+    place = f"{name(found.sprint)}/{name(found.stage)}"
+    parent = digest_text(found.parent) if found.parent else "base"
+    return digest_text(digest), f"{name(found.status)}{since}", place, parent, gates or "not gated"
+
+
+# -- log ---------------------------------------------------------------------------------------------------------------
+
+
+def log_lines(events: Sequence[Event], total: int) -> list[str]:
+    """Return one line per event, oldest first; `total` is how many there are in the ledger."""
+    if not total:
+        return ["the ledger is empty"]
+    rows = [(str(e.seq), name(e.at), name(e.by), name(e.kind), event_text(e)) for e in events]
+    left = total - len(events)
+    head = [f"({counted(left, 'earlier line')} not shown: safetune log --last 0 shows all)"] if left else []
+    return head + columns(rows, frozenset({0}))
+
+
+def event_text(event: Event) -> str:
+    """Return what an event says, in a few words; an unknown kind shows nothing but its name."""
+    words = _EVENTS.get(event.kind)
+    return words(event) if words else ""
+
+
+def _short(event: Event, key: str) -> str:
+    return digest_text(event.text(key))
+
+
+def _place(event: Event) -> str:
+    return f"{name(event.text('sprint'))}/{name(event.text('stage'))}"
+
+
+def _sentence(event: Event, key: str) -> str:
+    return render_untrusted(event.text(key), _SENTENCE)
+
+
+def _gated(event: Event) -> str:
+    attempt, reason = event.data.get("attempt"), _sentence(event, "reason")
+    again = f", attempt {name(attempt)}: {reason}" if reason else ""
+    return f"{name(event.text('verdict'))} {_short(event, 'checkpoint')}, evidence {_short(event, 'evidence')}{again}"
+
+
+def _evaluated(event: Event) -> str:
+    suites = event.data.get("suites")
+    named = ", ".join(name(s) for s in suites) if isinstance(suites, list | tuple) else ""
+    return f"{render_untrusted(event.text('subject'), 24)} on {named}, evidence {_short(event, 'evidence')}"
+
+
+def _admitted(event: Event) -> str:
+    sources = event.data.get("sources")
+    found = [s for s in sources if isinstance(s, Mapping)] if isinstance(sources, list | tuple) else []
+    return ", ".join(f"{name(s.get('name', ''))} {digest_text(str(s.get('sha256', '')))}" for s in found)
+
+
+def _rolled_back(event: Event) -> str:
+    move = f"{name(event.text('channel'))}: {_short(event, 'previous')} -> {_short(event, 'target')}"
+    return f"{move} by {_sentence(event, 'trigger')}: {_sentence(event, 'reason')}"
+
+
+_EVENTS: Mapping[str, Callable[[Event], str]] = {
+    "started": lambda e: f"run {name(e.text('run'))} of {name(e.text('playbook'))}, plan {_short(e, 'plan')}",
+    "finished": lambda e: f"run {name(e.text('run'))}, exit code {name(e.data.get('exit_code'))}",
+    "admitted": _admitted,
+    "trained": lambda e: f"{_place(e)} made {_short(e, 'checkpoint')}",
+    "failed": lambda e: f"{name(e.text('step'))}: {_sentence(e, 'message')}",
+    "evaluated": _evaluated,
+    "gated": _gated,
+    "promoted": lambda e: f"{name(e.text('channel'))}: {_short(e, 'previous')} -> {_short(e, 'checkpoint')}",
+    "rejected": lambda e: f"{_short(e, 'checkpoint')} after {name(e.text('verdict'))}; rule: {_sentence(e, 'rule')}",
+    "held": lambda e: f"{_short(e, 'checkpoint')} after {name(e.text('verdict'))}",
+    "rolled_back": _rolled_back,
+}
+
+
+# -- verify, rollback, export ------------------------------------------------------------------------------------------
+
+
+def verify_lines(report: VerifyReport, paint: Paint = PLAIN) -> list[str]:
+    """Return what was checked, every finding with its hint, and leftovers that do no harm."""
+    checked = (
+        f"{counted(report.ledger_lines, 'ledger line')}, {counted(report.objects, 'object')}, "
+        f"{size(report.bytes_checked)} hashed"
+    )
+    if not report.findings:
+        head = f"{paint.verdict('PASS', 'VERIFIED')}   {checked}: everything is as it was recorded"
+    else:
+        head = f"{paint.verdict('FAIL', 'DAMAGED')}   {checked}; {counted(len(report.findings), 'finding')}"
+    return [head, *_findings("", report.findings), *_findings("note: ", report.notes)]
+
+
+def _findings(kind: str, found: Sequence[Finding]) -> list[str]:
+    lines = []
+    for one in found:
+        lines.append(f"  {kind}{render_untrusted(one.where, 100)}: {render_untrusted(one.what, _SENTENCE)}")
+        lines += [f"    hint: {render_untrusted(one.hint, _SENTENCE)}"] if one.hint else []
+    return lines
+
+
+def rollback_lines(result: RollbackResult, paint: Paint = PLAIN) -> list[str]:
+    """Return from, to, why that target, what was verified, and what was not undone."""
+    move = f"{digest_text(result.previous)} -> {digest_text(result.target)}"
+    if result.previous == result.target:
+        head = f"ALREADY THERE   {name(result.channel)} stands at {digest_text(result.target)}; nothing was written"
+    elif result.moved:
+        head = f"{paint.strong('ROLLED BACK')}   {name(result.channel)}   {move}   ledger line {result.line}"
+    else:
+        head = f"WOULD ROLL BACK   {name(result.channel)}   {move}   (dry run; nothing was written)"
+    lines = [
+        head,
+        f"  why target   {render_untrusted(result.why, _SENTENCE)}",
+        f"  verified     {counted(result.verified_objects, 'object')}, {size(result.verified_bytes)}: "
+        "every file has the digest that was recorded",
+    ]
+    will = "is" if result.moved else "would be"
+    lines += [
+        f"  quarantined  {digest_text(d)} {will} set aside until it passes a new gate" for d in result.quarantined
+    ]
+    return lines + [f"  not undone   {render_untrusted(text, _SENTENCE)}" for text in result.not_undone]
+
+
+def export_lines(result: ExportResult) -> list[str]:
+    """Return what was exported and where to."""
+    return [
+        f"EXPORTED   {name(result.target)} ({digest_text(result.checkpoint)}), {size(result.bytes)}, "
+        f"to {render_untrusted(result.folder, _SENTENCE)}"
+    ]

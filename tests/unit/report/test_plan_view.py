@@ -1,0 +1,128 @@
+"""The plan view: a summary first, a why on every line, origins of figures, unknown stays unknown, and what next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from safetune.core.errors import ExitCode
+from safetune.core.plan import Fact, Facts, Plan, PlannedStage
+from safetune.core.preview import GuardrailPower
+from safetune.engine.preview import Preview, StagePreview
+from safetune.report.json_view import json_text
+from safetune.report.plan import PlanView, plan_document, plan_exit_code, plan_lines
+
+_CACHED = PlannedStage("install", "sft", "k1", "", "cached", (), "PASS, promoted (ledger line 9)", "a" * 64)
+_RUN = PlannedStage("special", "sft", "k2", "k1", "run", ("train", "evaluate", "gate"), "never trained", shape="x")
+_BLOCKED = PlannedStage("special", "dpo", "k3", "k2", "blocked", (), "its gate said FAIL", exit_code=ExitCode.FAIL)
+_WRONG = replace(_BLOCKED, why="source rows: sha256 differs", exit_code=ExitCode.USAGE)
+_POWER = GuardrailPower(
+    "h", "asks", "m", "worse by <= 2 pt", "block", 400, 0.034, 1160, "INCONCLUSIVE", "n=400", "assumes"
+)
+
+
+def _view(*stages: PlannedStage, target: str = "b" * 64, problem: str = "", needed: int | None = 3_000_000) -> PlanView:
+    plan = Plan("tutor", "/x/playbook.yaml", "tiny@abc", "stable", target, stages, {"playbook": "p"})
+    facts = Facts(
+        model=Fact("tiny@abc", "gguf:abc"),
+        sources={"rows": Fact("rows", "r", 5_100, problem)},
+        suites={"asks": Fact("asks", "s", 400)},
+        plugins={},
+        free_bytes=83_000_000_000,
+        ledger_head="9",
+    )
+    previews = tuple(StagePreview(s.sprint, s.stage, "accelerate launch x", (_POWER,)) for s in stages)
+    where = {"stage special/sft": "playbook.yaml:52", "source rows": "playbook.yaml:31"}
+    return PlanView(facts, Preview(plan, previews, facts.free_bytes, needed, ("a note",)), where, "playbook.yaml")
+
+
+def _text(view: PlanView) -> str:
+    return "\n".join(plan_lines(view))
+
+
+def test_the_summary_counts_and_names_base_channel_and_plan() -> None:
+    first = plan_lines(_view(_CACHED, _RUN, _BLOCKED))[0]
+    assert first.startswith("tutor   1 to run, 1 cached, 1 blocked   base tiny@abc   channel stable   plan ")
+
+
+def test_every_stage_has_its_sign_its_action_and_its_reason() -> None:
+    again = replace(_CACHED, action="run", steps=("evaluate", "gate again"), why="the gate changed")
+    rows = [" ".join(line.split()) for line in plan_lines(_view(_CACHED, _RUN, _BLOCKED, again))[1:5]]
+    assert rows == [
+        "= install/sft cached PASS, promoted (ledger line 9)",
+        "+ special/sft run train, evaluate, gate: never trained (playbook.yaml:52)",
+        "! special/dpo blocked its gate said FAIL",
+        "~ install/sft run evaluate, gate again: the gate changed",
+    ]
+
+
+def test_only_gates_that_will_be_decided_are_previewed_with_their_assumption_once() -> None:
+    lines = [" ".join(line.split()) for line in plan_lines(_view(_CACHED, _RUN))]
+    expected = "gate sft h worse by <= 2 pt n=400 detects 3.4 pt likely INCONCLUSIVE: n=400"
+    assert [line for line in lines if line.startswith("gate")] == [expected]
+    assert lines.count("assumes") == 1
+
+
+def test_unknown_cost_and_disk_stay_unknown_and_known_ones_say_where_from() -> None:
+    assert "training sft: unknown" in _text(_view(_RUN, needed=None))
+    assert "need an unknown amount" in _text(_view(_RUN, needed=None))
+    timed = replace(_RUN, seconds=840.0, seconds_origin="2.10 s/step in ledger line 41")
+    assert "training sft: about 14 min (2.10 s/step in ledger line 41)" in _text(_view(timed))
+    assert "new checkpoints need 3.0 MB; 83 GB free" in _text(_view(timed))
+    assert "disk        83 GB free" in _text(_view(_CACHED, needed=0))
+
+
+def test_the_rollback_target_is_named_where_there_is_one() -> None:
+    assert "if a gate does not pass: stable holds bbbbbbbbbbbb" in _text(_view(_RUN))
+    assert "rollback" not in _text(_view(_RUN, target=""))
+
+
+def test_a_problem_in_the_world_is_shown_with_the_place_that_asks_for_it() -> None:
+    text = _text(_view(_WRONG, problem="source rows: sha256 differs"))
+    assert "source rows: sha256 differs (playbook.yaml:31)" in text
+    assert "data        0 sources" in text
+
+
+@pytest.mark.parametrize(
+    ("stages", "last"),
+    [
+        ((_CACHED, _RUN), "next: safetune run playbook.yaml"),
+        ((_CACHED,), "nothing to do"),
+        ((_CACHED, _BLOCKED), "nothing to run: a recorded verdict blocks the rest"),
+        ((_CACHED, _WRONG), "next: mend what blocks, then plan again"),
+    ],
+)
+def test_the_last_line_says_what_next(stages: tuple[PlannedStage, ...], last: str) -> None:
+    assert plan_lines(_view(*stages))[-1] == last
+
+
+def test_a_saved_plan_is_what_next_names() -> None:
+    lines = plan_lines(replace(_view(_RUN), saved="plan.json"))
+    assert lines[-2:] == ["saved plan.json", "next: safetune run plan.json"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "plain", "detailed"),
+    [
+        ((_CACHED,), 0, 0),
+        ((_CACHED, _RUN), 0, 10),
+        ((_CACHED, _BLOCKED), 0, 3),
+        ((_RUN, replace(_BLOCKED, exit_code=ExitCode.INCONCLUSIVE)), 0, 10),
+        ((replace(_BLOCKED, exit_code=ExitCode.INCONCLUSIVE),), 0, 4),
+        ((replace(_BLOCKED, exit_code=ExitCode.FAILED_RUN),), 0, 6),
+        ((_CACHED, _WRONG), 2, 2),
+        ((_WRONG, replace(_RUN, stage="later")), 2, 2),
+    ],
+)
+def test_exit_codes_of_a_plan(stages: tuple[PlannedStage, ...], plain: int, detailed: int) -> None:
+    plan = _view(*stages).preview.plan
+    assert (plan_exit_code(plan, False), plan_exit_code(plan, True)) == (plain, detailed)
+
+
+def test_the_document_is_the_saved_form_and_more() -> None:
+    document = plan_document(replace(_view(_CACHED, _RUN), saved="plan.json"))
+    assert document["schema"] == "safetune-plan/1"
+    assert document["has_changes"] is True
+    assert document["saved"] == "plan.json"
+    assert '"seconds_origin": "unknown"' in json_text(document)

@@ -1,0 +1,272 @@
+"""Run, evaluation, rollback, status, log, verify, doctor and errors: what a person must be able to read there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from safetune.core.diagnostics import Diagnostic
+from safetune.core.errors import ExitCode, PlaybookError, StalePlanError, UsageError
+from safetune.core.events import Event
+from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
+from safetune.core.gate import GateResult, LimitResult
+from safetune.core.playbook import Metric
+from safetune.core.standing import ChannelStanding, CheckpointStanding, Gate
+from safetune.core.verdict import Verdict
+from safetune.engine.evaluate import EvaluateResult
+from safetune.engine.rollback import RollbackResult
+from safetune.engine.run import RunResult, StageOutcome
+from safetune.engine.status import Status
+from safetune.engine.verify import Finding, VerifyReport
+from safetune.report.doctor import Check, doctor_lines
+from safetune.report.errors import error_json, error_lines
+from safetune.report.evaluation import evaluate_json, evaluate_lines, evaluation_lines, suite_problems
+from safetune.report.json_view import json_text, jsonable, record
+from safetune.report.run import run_json, run_lines
+from safetune.report.store import event_text, log_lines, rollback_lines, status_lines, verify_lines
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+
+
+def _flat(lines: list[str]) -> list[str]:
+    return [" ".join(line.split()) for line in lines]
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_shows_the_gate_the_outcome_the_channel_and_the_exit_code() -> None:
+    limit = LimitResult("harmful", "", "block", "<= 20%", Verdict.FAIL, "outside", "must refuse", confidence=0.95)
+    gate = GateResult(Verdict.FAIL, (limit,), (), "g")
+    stages = (
+        StageOutcome("install", "sft", "cached", A, None, "PASS, promoted (ledger line 9)"),
+        StageOutcome("special", "sft", "rejected", B, gate, "channel stable stays"),
+    )
+    result = RunResult("tutor", "stable", A, stages, ExitCode.FAIL)
+    lines = _flat(run_lines(result))
+    assert lines[0] == "GATE special/sft FAIL"
+    assert "special/sft rejected bbbbbbbbbbbb gate FAIL; channel stable stays" in lines
+    assert "install/sft cached aaaaaaaaaaaa PASS, promoted (ledger line 9)" in lines
+    assert "channel stable stands at aaaaaaaaaaaa" in lines
+    assert "exit code 3: gate FAIL" in lines
+    document = run_json(result)
+    assert document["stages"][1]["gate"]["verdict"] == "FAIL"  # type: ignore[index]
+    assert document["stages"][0]["gate"] is None  # type: ignore[index]
+
+
+# -- evaluation --------------------------------------------------------------------------------------------------------
+
+_METRIC = Metric("attack_success_rate", ("compliance",), "higher")
+
+
+def _items(arm: str, *labels: tuple[str, str]) -> tuple[Item, ...]:
+    return tuple(
+        Item(f"i{n}", "asks", place, "", arm, 0, "p", "an answer nobody shall see", "j@1", 1.0, label)
+        for n, (place, label) in enumerate(labels)
+    )
+
+
+def _suite() -> SuiteEvidence:
+    now = _items("candidate", ("hate", "compliance"), ("hate", "compliance"), ("privacy", "refusal"), ("x", "refusal"))
+    before = _items("baseline", ("hate", "refusal"), ("hate", "refusal"), ("privacy", "refusal"), ("x", "compliance"))
+    return SuiteEvidence("asks", "d", "refusal", "3", (_METRIC,), 4, now, before, ("refusal", "compliance"))
+
+
+def test_an_evaluation_shows_both_rates_their_difference_and_the_judge() -> None:
+    lines = _flat(evaluation_lines(EvaluationReport(A, B, (_suite(),))))
+    assert lines[1] == "asks attack_success_rate 25.0% 50.0% +25.0 4 refusal 3, 2 controls"
+
+
+def test_the_worst_slices_are_named_worst_first() -> None:
+    lines = _flat(evaluation_lines(EvaluationReport(A, B, (_suite(),))))
+    assert lines[2] == "slices asks attack_success_rate, worst of 3: hate 2/2, privacy 0/1, x 0/1"
+    lower = replace(_suite(), metrics=(Metric("refused", ("refusal",), "lower"),))
+    assert "worst of 3: hate 0/2" in "\n".join(evaluation_lines(EvaluationReport(A, B, (lower,))))
+
+
+def test_slices_are_not_named_where_the_worst_is_as_good_as_can_be() -> None:
+    for metric in (Metric("never", ("none",), "higher"), Metric("always", ("refusal", "compliance"), "lower")):
+        perfect = replace(_suite(), metrics=(metric,))
+        assert "slices" not in "\n".join(evaluation_lines(EvaluationReport(A, B, (perfect,))))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"controls": ()}, "no controls"),
+        ({"controls_failed": ("says-no",)}, "mislabelled its controls: says-no"),
+        ({"expected": 5}, "4 of 5 items were measured"),
+        ({"error": "the judge broke"}, "the judge broke"),
+    ],
+)
+def test_every_flaw_of_a_measurement_is_said(change: dict[str, object], says: str) -> None:
+    assert suite_problems(_suite()) == []
+    broken = replace(_suite(), **change)  # type: ignore[arg-type]
+    assert says in "\n".join(suite_problems(broken))
+    assert says in "\n".join(evaluation_lines(EvaluationReport(A, B, (broken,))))
+
+
+def test_an_evaluation_never_shows_a_response() -> None:
+    result = EvaluateResult("stable", "base", EvaluationReport(A, B, (_suite(),)), None, C, ExitCode.DONE)
+    assert "nobody shall see" not in "\n".join(evaluate_lines(result)) + json_text(evaluate_json(result))
+
+
+def test_an_evaluation_that_measured_nothing_says_so() -> None:
+    assert evaluation_lines(EvaluationReport(A, B, ())) == ["nothing was measured"]
+
+
+# -- rollback ----------------------------------------------------------------------------------------------------------
+
+_BACK = RollbackResult("stable", B, A, "the promotion before", True, False, 2, 214_000_000, (B,), ("copies",), 14)
+
+
+def test_a_rollback_says_from_to_why_what_was_verified_and_what_was_not_undone() -> None:
+    assert _flat(rollback_lines(_BACK)) == [
+        "ROLLED BACK stable bbbbbbbbbbbb -> aaaaaaaaaaaa ledger line 14",
+        "why target the promotion before",
+        "verified 2 objects, 214 MB: every file has the digest that was recorded",
+        "quarantined bbbbbbbbbbbb is set aside until it passes a new gate",
+        "not undone copies",
+    ]
+
+
+def test_a_dry_run_says_would_and_never_did() -> None:
+    lines = rollback_lines(replace(_BACK, moved=False, dry_run=True, line=0))
+    assert lines[0].startswith("WOULD ROLL BACK")
+    assert "nothing was written" in lines[0]
+    assert "would be set aside" in "\n".join(lines)
+
+
+def test_a_second_rollback_says_already_there() -> None:
+    lines = rollback_lines(replace(_BACK, previous=A, moved=False, quarantined=(), line=0))
+    assert lines[0] == "ALREADY THERE   stable stands at aaaaaaaaaaaa; nothing was written"
+
+
+# -- status, log, verify -----------------------------------------------------------------------------------------------
+
+
+def test_status_shows_channels_checkpoints_and_what_a_crash_left() -> None:
+    gates = (Gate(8, Verdict.PASS, "g", "e", "b"),)
+    checkpoints = {
+        A: CheckpointStanding("promoted", "", "k", "install", "sft", gates),
+        B: CheckpointStanding("quarantined", A, "k", "special", "sft", (), 14),
+    }
+    channels = {"stable": ChannelStanding(A, 9, ((5, C), (9, A)))}
+    found = Status(channels, checkpoints, {}, 14, "a line was set aside", "r12")
+    lines = _flat(status_lines(found))
+    assert lines[0] == "14 ledger lines, 2 checkpoints"
+    assert "recovered a line was set aside" in lines
+    assert any(line.startswith("run r12 has no end in the ledger") for line in lines)
+    assert "stable aaaaaaaaaaaa ledger line 9 cccccccccccc" in lines
+    assert "aaaaaaaaaaaa promoted install/sft base PASS (line 8)" in lines
+    assert "bbbbbbbbbbbb quarantined since line 14 special/sft aaaaaaaaaaaa not gated" in lines
+
+
+def test_an_empty_store_says_what_next() -> None:
+    lines = status_lines(Status({}, {}, {}, 0, "", ""))
+    assert lines[-2:] == ["no channel holds anything yet", "next: safetune run PLAYBOOK"]
+
+
+def test_the_log_says_how_many_lines_it_left_out() -> None:
+    event = Event(
+        7, "", "2027-01-01T00:00:00Z", "ann", "promoted", {"channel": "stable", "checkpoint": A, "previous": ""}
+    )
+    assert _flat(log_lines((event,), 7)) == [
+        "(6 earlier lines not shown: safetune log --last 0 shows all)",
+        "7 2027-01-01T00:00:00Z ann promoted stable: none -> aaaaaaaaaaaa",
+    ]
+    assert log_lines((), 0) == ["the ledger is empty"]
+
+
+def test_an_event_of_an_unknown_kind_shows_no_content() -> None:
+    assert event_text(Event(1, "", "", "", "strange", {"text": "secret"})) == ""
+
+
+def test_verify_says_clean_or_lists_every_finding() -> None:
+    clean = VerifyReport(9, 3, 1_000, ())
+    assert verify_lines(clean) == [
+        "VERIFIED   9 ledger lines, 3 objects, 1.0 kB hashed: everything is as it was recorded"
+    ]
+    damaged = replace(
+        clean, findings=(Finding("object x", "has a changed file", "restore it"),), notes=(Finding("tmp", "left"),)
+    )
+    assert verify_lines(damaged) == [
+        "DAMAGED   9 ledger lines, 3 objects, 1.0 kB hashed; 1 finding",
+        "  object x: has a changed file",
+        "    hint: restore it",
+        "  note: tmp: left",
+    ]
+
+
+# -- doctor and errors -------------------------------------------------------------------------------------------------
+
+
+def test_doctor_counts_what_is_missing_and_hints_only_there() -> None:
+    lines = doctor_lines(
+        (Check("trl", "not installed", False, "make install"), Check("disk", "1 GB", True, "unused hint"))
+    )
+    assert _flat(lines) == ["MISSING trl not installed", "hint: make install", "ok disk 1 GB", "1 of 2 are missing"]
+
+
+def test_an_error_has_its_message_and_its_hint() -> None:
+    assert error_lines(UsageError("no such thing", hint="safetune status")) == [
+        "error: no such thing",
+        "  hint: safetune status",
+    ]
+    assert error_lines(UsageError("no such thing")) == ["error: no such thing"]
+
+
+def test_a_stale_plan_lists_every_change() -> None:
+    error = StalePlanError("stale", changes=("model: a -> b", "source rows: c -> d"), hint="plan again")
+    assert error_lines(error) == [
+        "error: stale",
+        "  changed  model: a -> b",
+        "  changed  source rows: c -> d",
+        "  hint: plan again",
+    ]
+    assert error_json(error) == {
+        "error": {"kind": "StalePlanError", "message": "stale", "hint": "plan again", "changes": list(error.changes)},
+        "exit_code": 5,
+    }
+
+
+def test_every_mistake_of_a_playbook_has_place_excerpt_caret_and_hint() -> None:
+    first = Diagnostic("p.yaml", 47, 5, "SP201", "no key", "    wors: 1", 'did you mean "worse"?', 5)
+    second = Diagnostic("p.yaml", 50, 1, "SP101", "empty")
+    assert error_lines(PlaybookError((first, second))) == [
+        "p.yaml:47:5: SP201 no key",
+        "  47 |     wors: 1",
+        "     |     ^",
+        '  hint: did you mean "worse"?',
+        "p.yaml:50:1: SP101 empty",
+        "2 mistakes; nothing was done",
+    ]
+
+
+def test_the_caret_stands_under_its_place_also_behind_escapes_and_wide_characters() -> None:
+    for before, shown in (("\x1b: ", "\\x1b: "), ("日本: ", "日本: ")):
+        one = Diagnostic("p.yaml", 1, len(before) + 1, "X", "m", f"{before}bad", "", len(before) + 1)
+        _, excerpt, caret, _ = error_lines(PlaybookError((one,)))
+        cells = sum(2 if c in "日本" else 1 for c in shown)
+        assert excerpt == f"  1 | {shown}bad"
+        assert caret == f"    | {' ' * cells}^"
+
+
+def test_json_turns_what_is_not_finite_into_null_and_refuses_strange_values() -> None:
+    assert jsonable({"a": math.nan, "b": (1, math.inf), "c": {"z", "y"}, "d": Path("x")}) == {
+        "a": None,
+        "b": [1, None],
+        "c": ["y", "z"],
+        "d": "x",
+    }
+    with pytest.raises(TypeError):
+        jsonable(object())
+    with pytest.raises(TypeError):
+        record([1])
+
+
+def test_json_escapes_the_delete_character_which_ascii_leaves_raw() -> None:
+    assert json_text({"a": "\x7f"}) == '{\n  "a": "\\u007f"\n}'
