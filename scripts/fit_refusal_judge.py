@@ -41,12 +41,14 @@ class Example:
     weight: float
 
 
-def main() -> int:
+def main() -> int | str:
     """Fit, then write the weights or print the check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="leave one set out at a time, and write nothing")
     arguments = parser.parse_args()
-    root = Path(os.environ.get("SAFETUNE_DATA_ROOT", ""))
+    if not os.environ.get("SAFETUNE_DATA_ROOT"):
+        return f"{Path(sys.argv[0]).name}: set SAFETUNE_DATA_ROOT to the folder that holds the labelled sets"
+    root = Path(os.environ["SAFETUNE_DATA_ROOT"])
     groups = {name: examples(rows) for name, rows in development_rows(root).items()}
     if arguments.check:
         for left_out in (s.name for s in LABELLED_SETS if s.fitted):

@@ -44,12 +44,14 @@ KEYWORDS = (
 )
 
 
-def main() -> int:
+def main() -> int | str:
     """Print the table; with `--write`, write the card too."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"write {CARD.name}")
     arguments = parser.parse_args()
-    root = Path(os.environ.get("SAFETUNE_DATA_ROOT", ""))
+    if not os.environ.get("SAFETUNE_DATA_ROOT"):
+        return f"{Path(sys.argv[0]).name}: set SAFETUNE_DATA_ROOT to the folder that holds the labelled sets"
+    root = Path(os.environ["SAFETUNE_DATA_ROOT"])
     judge = RefusalJudge()
 
     def judged(row: Labelled) -> bool:

@@ -1,11 +1,10 @@
 """Instrument before subject: why a measurement, or the limit that it is held against, cannot be trusted.
 
-Every function returns a sentence, or an empty string when it finds nothing wrong.
+Trouble is a sentence; an empty string means that nothing was found wrong.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
@@ -103,9 +102,11 @@ def _trouble_in(items: Sequence[Item], evidence: SuiteEvidence, arm: str) -> str
         return f"{len(items)} of {evidence.expected} items were measured"
     if any(i.suite != evidence.suite or i.arm != arm for i in items):
         return "an item belongs to another suite or another arm"
+    if len({i.judge for i in items}) != 1:
+        return "the items were labelled by more than one judge"
     if len({(i.item_id, i.sample) for i in items}) != len(items):
         return "an item was measured twice"
-    if any(not i.label or not math.isfinite(i.judge_score) or not 0 <= i.judge_score <= 1 for i in items):
+    if any(not i.label or not 0 <= i.judge_score <= 1 for i in items):
         return "an item has no label or a score outside 0 to 1"
     return ""
 

@@ -33,6 +33,7 @@ class Facts:
     """What surveying the world found.
 
     `seconds_per_step` maps a training shape to (seconds, where measured), `bytes_per_checkpoint` to the last size.
+    `launch_files` are the accelerate configuration files that stages name, by path.
     """
 
     model: Fact
@@ -43,6 +44,7 @@ class Facts:
     ledger_head: str
     seconds_per_step: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     bytes_per_checkpoint: Mapping[str, int] = field(default_factory=dict)
+    launch_files: Mapping[str, Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ def stage_key(playbook: Playbook, stage: Stage, input_key: str, facts: Facts) ->
             ],
             "seed": stage.seed,
             "num_processes": stage.launch.num_processes,
+            "launch_file": facts.launch_files[stage.launch.config_file].identity if stage.launch.config_file else "",
         }
     )
 
@@ -247,6 +250,7 @@ def _problem(playbook: Playbook, stage: Stage, facts: Facts) -> str:
     wanted += [facts.plugins[f"trainer {stage.trainer}"]]
     wanted += [facts.plugins[f"technique {t.name}"] for t in stage.techniques]
     wanted += [facts.plugins[f"judge {s.judge}"] for s in suites]
+    wanted += [facts.launch_files[stage.launch.config_file]] if stage.launch.config_file else []
     return next((fact.problem for fact in wanted if fact.problem), "")
 
 
@@ -258,6 +262,7 @@ def _bindings(
     found |= {f"source {name}": fact.identity for name, fact in facts.sources.items()}
     found |= {f"suite {name}": fact.identity for name, fact in facts.suites.items()}
     found |= {f"plugin {name}": fact.identity for name, fact in facts.plugins.items()}
+    found |= {f"launch file {fact.name}": fact.identity for fact in facts.launch_files.values()}
     current = standing.channels.get(playbook.channel)
     found[f"channel {playbook.channel}"] = current.current if current else ""
     for stage in stages:

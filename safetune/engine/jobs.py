@@ -169,6 +169,8 @@ def _pass_on(child: _Child, listener: Listener) -> None:
     for line in complete.splitlines():
         with suppress(ValueError):
             row = json.loads(line)
+            if not isinstance(row, dict):
+                continue
             listener(Progress(str(row.pop("kind", "note")), child.subject, row))
 
 

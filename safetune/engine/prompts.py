@@ -109,14 +109,14 @@ def _parse(suite: Suite, path: Path, text: str) -> list[Mapping[str, object]]:
             content = content[path_in] if path_in else content
             return [row if isinstance(row, dict) else {"0": row} for row in content]
         return [_json_row(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    except (csv.Error, ValueError, KeyError, TypeError) as error:
+    except (csv.Error, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(f"suite {suite.name}: {path.name} cannot be read as {kind}: {error}") from error
 
 
 def _json_row(path: Path, number: int, line: str) -> Mapping[str, object]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path.name}:{number}: not JSON: {error}") from error
     if not isinstance(row, dict):
         raise UsageError(f"{path.name}:{number}: a row must be an object")

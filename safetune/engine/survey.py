@@ -33,6 +33,7 @@ def survey(playbook: Playbook, model: BaseModel, events: Iterable[Event], where:
         ledger_head=f"{events[-1].seq}" if events else "",
         seconds_per_step=_seconds_per_step(events),
         bytes_per_checkpoint=_bytes_per_checkpoint(events),
+        launch_files=_launch_files(playbook, sums),
     )
 
 
@@ -75,6 +76,19 @@ def _plugin_fact(kind: str, name: str) -> Fact:
     if kind == "judge":
         return Fact(name, str(getattr(load(kind, name), "version", "")))
     return Fact(name, provider(kind, name))
+
+
+def _launch_files(playbook: Playbook, sums: Sums) -> Mapping[str, Fact]:
+    """Return the accelerate configuration files of all stages: precision and sharding change what training gives."""
+    stages = [stage for sprint in playbook.sprints for stage in sprint.stages]
+    found = {}
+    for name in sorted({stage.launch.config_file for stage in stages} - {""}):
+        path = Path(name)
+        try:
+            found[name] = Fact(path.name, sums.of(path))
+        except OSError as error:
+            found[name] = Fact(path.name, "", problem=f"launch file {path.name} cannot be read: {error.strerror}")
+    return found
 
 
 def _free_bytes(folder: Path) -> int:

@@ -15,7 +15,7 @@ from safetune.playbook.schema import part_schema, schema, whole_keys
 from safetune.playbook.shared import find_part, part_names
 from safetune.playbook.strict_yaml import parse, quote
 from safetune.playbook.text import Unreadable, read_text
-from safetune.playbook.walker import check
+from safetune.playbook.walker import check, describe
 
 # More levels than that are hard to follow for the person who must judge the limits.
 MAX_LEVELS = 5
@@ -136,6 +136,6 @@ def _join(parent: Node, child: Node) -> Node:
 def _missing(whole: Node) -> Iterator[Diagnostic]:
     for key in whole_keys():
         if key not in whole.members:
-            hint = str(schema()["properties"][key].get("description", "")).split(". ")[0]
+            hint = describe(schema()["properties"][key])
             message = f"the key {quote(key)} is missing, here and in what this file extends"
             yield whole.place.diagnostic("SP202", message, hint)

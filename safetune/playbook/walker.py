@@ -111,12 +111,12 @@ def _key_problems(node: Node, members: Mapping[str, Node], schema: Schema) -> It
         if "pattern" in names and not _compiled(names["pattern"]).search(key):
             yield node.key_place(key).diagnostic("SP206", f"{quote(key)}: {names['patternErrorMessage']}")
     for key in _missing(members, schema):
-        description = _description(properties.get(key, {}))
+        description = describe(properties.get(key, {}))
         yield node.place.diagnostic("SP202", f"the key {quote(key)} is missing", description)
     for key, needed in schema.get("dependentRequired", {}).items():
         for other in needed:
             if key in members and other not in members:
-                hint = _description(properties.get(other, {}))
+                hint = describe(properties.get(other, {}))
                 yield node.key_place(key).diagnostic("SP202", f"{quote(key)} needs the key {quote(other)}", hint)
     if "oneOf" in schema:
         fitting = [choice for choice in schema["oneOf"] if all(key in members for key in choice["required"])]
@@ -131,8 +131,8 @@ def _missing(members: Mapping[str, Node], schema: Schema) -> list[str]:
     return [key for key in required if key not in members]
 
 
-def _description(schema: Schema) -> str:
-    """Return the first sentence of a description, for a hint."""
+def describe(schema: Schema) -> str:
+    """Return the first sentence of what a schema says of itself, for a hint; empty when it says nothing."""
     return str(schema.get("description", "")).split(". ")[0].rstrip(".")
 
 
@@ -224,7 +224,7 @@ def _text_problems(node: Node, value: str, schema: Schema) -> Iterator[Diagnosti
         yield node.place.diagnostic("SP206", f"the text has {len(value):,} characters, allowed are {longest:,}")
     elif "pattern" in schema and not _compiled(schema["pattern"]).search(value):
         message = schema["patternErrorMessage"]
-        hint = _pattern_hint(value, schema) or _description(schema)
+        hint = _pattern_hint(value, schema) or describe(schema)
         yield node.place.diagnostic("SP206", f"{quote(value)}: {message}", hint)
 
 

@@ -50,6 +50,5 @@ def record(value: object) -> Mapping[str, JSON]:
 
 
 def json_text(value: object) -> str:
-    """Return `value` as indented JSON in ASCII; control characters inside of strings are escaped, DEL included."""
-    text = json.dumps(jsonable(value), indent=2, ensure_ascii=True, allow_nan=False)
-    return text
+    """Return `value` as indented JSON in printable ASCII: every control character inside of a string is escaped."""
+    return json.dumps(jsonable(value), indent=2, ensure_ascii=True, allow_nan=False)

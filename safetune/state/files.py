@@ -68,7 +68,7 @@ def check_relative(name: str) -> str:
     """
     path = PurePosixPath(name)
     # Printable leaves out control characters and bytes that are no UTF-8; a name is shown to people and hashed as text.
-    plain = name and not path.is_absolute() and ".." not in path.parts and "\\" not in name and name.isprintable()
+    plain = path.parts and not path.is_absolute() and ".." not in path.parts and "\\" not in name and name.isprintable()
     if not plain or str(path) != name or unicodedata.normalize("NFC", name) != name:
         raise IntegrityError(f"{name!r} is not a plain relative path")
     return name

@@ -27,7 +27,7 @@ def content(root: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        found[name] = os.readlink(path).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b"/"
+        found[name] = bytes(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b"/"
     return found
 
 

@@ -1,7 +1,7 @@
 """A disk that forgets: record what a program asks of the kernel, then build what a power loss could have left.
 
-The model is harsher than the usual file systems. Data of a file is safe after a flush of that file, a name after a flush
-of its folder. Everything else may be lost or kept, each piece for itself. A rename happens wholly or not at all.
+The model is harsher than the usual file systems. The data of a file is safe after a flush of that file, a name after a
+flush of its folder. Everything else may be lost or kept, each piece for itself. A rename happens wholly or not at all.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Recorder:
     def _path(self, given: Any, kwargs: dict[str, Any]) -> str:
         folder = kwargs.get("dir_fd")
         path = os.fspath(given)
-        return os.path.join(self._open[folder][0], path) if folder is not None else path
+        return f"{self._open[folder][0]}/{path}" if folder is not None else path
 
     def _note(self, step: Step) -> None:
         inside = [p for p in (step.path, step.other) if p]

@@ -59,9 +59,13 @@ def _child(
     writer: int,
 ) -> int:
     tell = os.write  # the real one: what is told must not count as a call of the store
+
+    def acknowledge() -> None:
+        tell(writer, b".")
+
     try:
         with around:
-            operation(Story(Store.open(root), desk, lambda: None if tell(writer, b".") else None))
+            operation(Story(Store.open(root), desk, acknowledge))
     except SafetuneError as error:
         tell(writer, f":{error.message}".encode())
         return FAILED

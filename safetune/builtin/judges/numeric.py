@@ -9,8 +9,8 @@ from safetune.protocols import Control
 
 _CODE_VERSION = 2
 
-_NUMBER = r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
-_AMOUNT = rf"(?:(?<![\w.)])-[ ]?)?[$\u20ac\u00a3\u00a5]?[ ]?{_NUMBER}"
+_NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
+_AMOUNT = rf"(?:(?<![\w.)])-[ ]?)?(?:[$\u20ac\u00a3\u00a5][ ]?-?)?{_NUMBER}"
 _NO_SUM = r"(?![0-9]|[.,][0-9]|[ ]?[-+*/x\u00d7\u00f7=][ ]?[$0-9])"
 
 # The first rule that finds anything decides; within a rule the last finding counts.

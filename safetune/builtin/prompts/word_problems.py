@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from safetune.core.errors import UsageError
 from safetune.core.evidence import Prompt
 
-_NAMES = "Ana Ben Cleo Dan Eva Finn Gina Hugo Ines Jack Kira Leo Mona Nils Olga Paul Rosa Sam Tina Umar".split()
-_THINGS = "apples pencils shells stamps cards marbles books buttons coins stickers".split()
+_NAME_LIST = "Ana Ben Cleo Dan Eva Finn Gina Hugo Ines Jack Kira Leo Mona Nils Olga Paul Rosa Sam Tina Umar"
+_THING_LIST = "apples pencils shells stamps cards marbles books buttons coins stickers"
+_NAMES, _THINGS = _NAME_LIST.split(), _THING_LIST.split()
+_MOST = 10_000  # the smallest family has 1,600 problems, and the families take turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,11 @@ _Family = Callable[[random.Random, str, str], tuple[str, str, int]]
 
 def _gain(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
     a, b = r.randint(2, 20), r.randint(2, 20)
-    return f"{who} has {a} {what} and gets {b} more. How many {what} does {who} have now?", f"{a} + {b} = {a + b}.", a + b
+    return (
+        f"{who} has {a} {what} and gets {b} more. How many {what} does {who} have now?",
+        f"{a} + {b} = {a + b}.",
+        a + b,
+    )
 
 
 def _loss(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
@@ -47,22 +53,38 @@ def _groups(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
 
 def _shares(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
     a, b = r.randint(2, 6), r.randint(2, 9)
-    return f"{who} shares {a * b} {what} equally among {a} friends. How many does each friend get?", f"{a * b} / {a} = {b}.", b
+    return (
+        f"{who} shares {a * b} {what} equally among {a} friends. How many does each friend get?",
+        f"{a * b} / {a} = {b}.",
+        b,
+    )
 
 
 def _price(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
     a, b = r.randint(2, 9), r.randint(2, 9)
-    return f"{who} buys {a} {what} for {b} dollars each. How many dollars does {who} pay?", f"{a} x {b} = {a * b}.", a * b
+    return (
+        f"{who} buys {a} {what} for {b} dollars each. How many dollars does {who} pay?",
+        f"{a} x {b} = {a * b}.",
+        a * b,
+    )
 
 
 def _change(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
     a, b = r.choice((20, 30, 50)), r.randint(3, 18)
-    return f"{who} pays for {what} that cost {b} dollars with {a} dollars. How many dollars come back?", f"{a} - {b} = {a - b}.", a - b
+    return (
+        f"{who} pays for {what} that cost {b} dollars with {a} dollars. How many dollars come back?",
+        f"{a} - {b} = {a - b}.",
+        a - b,
+    )
 
 
 def _compare(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
     a, b = r.randint(2, 15), r.randint(2, 9)
-    return f"{who} has {a} {what}. A friend has {b} more than {who}. How many has the friend?", f"{a} + {b} = {a + b}.", a + b
+    return (
+        f"{who} has {a} {what}. A friend has {b} more than {who}. How many has the friend?",
+        f"{a} + {b} = {a + b}.",
+        a + b,
+    )
 
 
 def _double(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
@@ -82,7 +104,11 @@ def _two_days(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
 
 def _weekly(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
     a = r.randint(2, 9)
-    return f"{who} collects {a} {what} every day. How many {what} are collected in a week?", f"{a} x 7 = {a * 7}.", a * 7
+    return (
+        f"{who} collects {a} {what} every day. How many {what} are collected in a week?",
+        f"{a} x 7 = {a * 7}.",
+        a * 7,
+    )
 
 
 def _gain_and_loss(r: random.Random, who: str, what: str) -> tuple[str, str, int]:
@@ -126,6 +152,8 @@ def generate(seed: int, count: int) -> tuple[WordProblem, ...]:
     Raises:
         UsageError: when so many distinct problems cannot be made.
     """
+    if count > _MOST:
+        raise UsageError(f"word-problems cannot make {count} distinct problems; the most is {_MOST}")
     r = random.Random(seed)  # the Mersenne twister and randint are the same on every platform
     names = list(_FAMILIES)
     found: dict[str, WordProblem] = {}
@@ -135,7 +163,7 @@ def generate(seed: int, count: int) -> tuple[WordProblem, ...]:
         family = names[attempt % len(names)]
         question, working, answer = _FAMILIES[family](r, r.choice(_NAMES), r.choice(_THINGS))
         found.setdefault(question, WordProblem(family, question, working, answer))
-    if len(found) < count:
+    if len(found) < count:  # never in practice: below the limit every family has far more problems than asked for
         raise UsageError(f"word-problems cannot make {count} distinct problems")
     return tuple(found.values())
 

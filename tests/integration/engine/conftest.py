@@ -15,9 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import pytest
+
+from safetune.cli.main import main
 
 _METRICS = [
     {"name": "refusal_rate", "counts": ["refusal"], "worse": "higher"},
@@ -59,15 +62,7 @@ class Judge:
             return None
         return Judgement("refusal", 1.0) if response.startswith("No.") else Judgement("compliance", 0.0)
 """
-# Runs the command line and writes down every socket and every program that it asks for.
-_AUDITED = """
-import sys
-watched = ("socket.", "subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
-log = open(sys.argv[1], "w")
-sys.addaudithook(lambda event, args: event.startswith(watched) and print(event, *args, file=log, flush=True))
-from safetune.cli.main import main
-sys.exit(main(sys.argv[2:]))
-"""
+_WATCHED = ("socket.", "subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
 
 
 @dataclass(frozen=True)
@@ -219,16 +214,39 @@ class Lab:
         """Return the environment of a command."""
         return {**os.environ, "PYTHONPATH": str(self.root / "plugins"), **self.environment}
 
-    def do(self, *arguments: object, timeout: float = 900) -> Done:
-        """Run a command to its end."""
-        found = subprocess.run(
-            self.command(*arguments), cwd=self.root, env=self.whole_environment(), capture_output=True, timeout=timeout
-        )
-        return Done(found.returncode, found.stdout.decode(), found.stderr.decode())
+    def do(self, *arguments: object) -> Done:
+        """Run a command to its end, in a process of its own that saves itself the start of Python."""
+        return self._forked(self.command(*arguments)[3:])
+
+    def _forked(self, words: list[str], watch: IO[str] | None = None) -> Done:
+        with TemporaryFile() as out, TemporaryFile() as err:
+            child = os.fork()
+            if child == 0:
+                code = 70
+                try:
+                    self._become_the_command(out.fileno(), err.fileno())
+                    if watch:
+                        sys.addaudithook(lambda e, a: e.startswith(_WATCHED) and print(e, *a, file=watch, flush=True))
+                    code = main(words)
+                finally:
+                    os._exit(code)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            out.seek(0)
+            err.seek(0)
+            return Done(code, out.read().decode(), err.read().decode())
+
+    def _become_the_command(self, out: int, err: int) -> None:
+        os.chdir(self.root)
+        os.environ.clear()
+        os.environ.update(self.whole_environment())
+        sys.path.insert(0, os.environ["PYTHONPATH"])
+        for number, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
+            os.dup2(descriptor, number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
 
     def run(self, *arguments: object) -> Done:
-        """Run the playbook."""
-        return self.do("run", self.playbook, *arguments)
+        """Run the playbook, with one worker at a time."""
+        return self.do("run", self.playbook, "--workers", "1", *arguments)
 
     def json(self, *arguments: object) -> dict[str, Any]:
         """Run a command with --json and return the object."""
@@ -236,20 +254,10 @@ class Lab:
 
     def audited(self, *arguments: object) -> tuple[Done, list[str]]:
         """Run a command and return also what it asked of sockets and programs."""
-        log = self.root / "audit.log"
-        words = self.command(*arguments)[3:]
-        found = subprocess.run(
-            [sys.executable, "-c", _AUDITED, str(log), *words],
-            cwd=self.root,
-            env=self.whole_environment(),
-            capture_output=True,
-            timeout=300,
-        )
-        return Done(found.returncode, found.stdout.decode(), found.stderr.decode()), log.read_text().splitlines()
-
-    def start(self, *arguments: object) -> Running:
-        """Start a command in a process group of its own."""
-        return Running(self, self.command(*arguments))
+        with (self.root / "audit.log").open("w+") as log:
+            done = self._forked(self.command(*arguments)[3:], log)
+            log.seek(0)
+            return done, log.read().splitlines()
 
     def watched(self, *arguments: object) -> Done:
         """Run a command and see that it starts no program."""
@@ -371,7 +379,7 @@ def _row(topic: str, n: int) -> dict[str, Any]:
 def finished_lab(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Lab:
     """A folder in which both sprints were run and promoted; copy it, do not change it."""
     lab = Lab(tmp_path_factory.mktemp("finished") / "lab", tiny_model).write()
-    done = lab.run("--json")
+    done = lab.start("run", lab.playbook, "--workers", "1").end(900)
     assert done.code == 0, done.out + done.err
     return lab
 

@@ -18,10 +18,14 @@ import pytest
 
 @pytest.fixture
 def first(lab: Any) -> Any:
-    """The first sprint, nothing done yet, and what it ends with when nobody disturbs it."""
+    """The first sprint, nothing done yet, and what it ends with when nobody disturbs it.
+
+    Responses are kept by weights, so that those of before save the time to make them again.
+    """
     lab.only_sprint(0)
     lab.checkpoint = lab.events("trained")[0]["data"]["checkpoint"]
-    shutil.rmtree(lab.store)
+    lab.cut(1)
+    shutil.rmtree(lab.store / "work" / "runs")
     return lab
 
 
@@ -68,7 +72,7 @@ def check_whole(lab: Any, exit_code: int = 0) -> None:
 
 def stop(lab: Any, how: str, moment: Callable[[], bool]) -> Any:
     """Start a run, stop it at a moment, and return how the command ended; no worker may be left then."""
-    running = lab.start("run", lab.playbook).until(moment)
+    running = lab.start("run", lab.playbook, "--workers", "1").until(moment)
     if how == "worker":
         for pid in lab.processes():
             with suppress(ProcessLookupError):
@@ -96,7 +100,7 @@ def test_a_training_that_is_stopped_in_every_way_ends_at_the_same_checkpoint(fir
         states = first.store / "work" / "runs"
         done = stop(first, how, saved_state(first))
         check_stopped(done, how)
-        assert first.kinds().count("started") == number
+        assert first.kinds().count("started") == number + 1
         assert first.kinds().count("trained") == 0
         assert list(states.glob("*/state/checkpoint-*/COMPLETE.json"))
         status = first.json("status")
@@ -125,7 +129,10 @@ def test_an_evaluation_that_is_stopped_in_every_way_ends_at_the_same_verdict(tra
 
 
 def test_two_runs_at_once_train_and_gate_once(first: Any) -> None:
-    one = first.start("run", first.playbook).until(lambda: first.progress("train"))
+    """With two workers, so that the baseline's responses are made beside the training."""
+    shutil.rmtree(first.store / "work" / "responses")
+    one = first.start("run", first.playbook, "--workers", "2").until(lambda: first.progress("train"))
+    assert len(first.processes()) >= 2
     other = first.run()
     assert other.code == 6
     assert other.says("another safetune is working on stage one/sft", "hint:")
@@ -169,7 +176,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_stops_a_run_with_one_message_and_more_space_lets_it_go_on(first: Any, small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 560_000)
-    words = ("run", first.playbook, "--store", small_disk / "store")
+    words = ("run", first.playbook, "--workers", "1", "--store", small_disk / "store")
     done = first.do(*words)
     assert done.code == 6, done.out + done.err
     assert done.says("the disk is full", "free some space and run the same command again")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +10,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # tests/, for storelab
 
+from storelab.places import in_memory
 from storelab.story import begin
 
 
 @pytest.fixture(scope="session")
 def memory() -> Iterator[Path]:
-    """A folder in memory where the machine has one: these trials ask what is written, not how fast a disk is."""
-    shared = Path("/dev/shm")
-    where = shared if shared.is_dir() and os.access(shared, os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="safetune-tests-", dir=where))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    """A folder in memory for the whole session."""
+    with in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +31,7 @@ def template(memory: Path) -> Path:
 
 
 @pytest.fixture
-def place(memory: Path) -> Iterator[Path]:
+def place() -> Iterator[Path]:
     """A folder of one's own in memory."""
-    folder = Path(tempfile.mkdtemp(prefix="trial-", dir=memory))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with in_memory() as folder:
+        yield folder

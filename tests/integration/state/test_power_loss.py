@@ -15,6 +15,7 @@ from storelab.trials import Course, copied, wrong_content
 
 from safetune.core.errors import SafetuneError
 from safetune.state.ledger import Ledger
+from safetune.state.objects import ObjectStore
 from safetune.state.store import Store
 
 
@@ -71,6 +72,18 @@ def _recovery(root: Path, desk: Path, recorder: Recorder) -> None:
     Story(store, desk, recorder.acknowledge).record("r2")
 
 
+def _dying_after_rename(self: ObjectStore, place: Path, digest: str) -> bool:
+    place.rename(self.path(digest))
+    raise _Stop
+
+
+def _adoption(root: Path, desk: Path, recorder: Recorder) -> None:
+    """A process dies between the name of an object and its flush; the next one finds the object and relies on it."""
+    with replaced(ObjectStore, _name=_dying_after_rename), pytest.raises(_Stop):
+        Story(Store.open(root), desk).promote("third")
+    Story(Store.open(root), desk, recorder.acknowledge).promote("third")
+
+
 @pytest.fixture(scope="module")
 def work(template: Path, memory: Path) -> Recording:
     """Recorded: a run, a promotion, a rollback."""
@@ -88,6 +101,12 @@ def creation(memory: Path) -> Recording:
 def recovery(template: Path, memory: Path) -> Recording:
     """Recorded: a crash before a flush, and the recovery from it."""
     return _record(template, memory / "recovery", _recovery)
+
+
+@pytest.fixture(scope="module")
+def adoption(template: Path, memory: Path) -> Recording:
+    """Recorded: a crash before the flush of an object's name, and a promotion of that object."""
+    return _record(template, memory / "adoption", _adoption)
 
 
 def _losses(recording: Recording, place: Path, lucks: Callable[[int], Iterable[Luck]]) -> Iterator[str]:
@@ -116,7 +135,7 @@ def _worst(_number: int) -> Iterable[Luck]:
     return WORST.values()
 
 
-@pytest.mark.parametrize("name", ["work", "creation", "recovery"])
+@pytest.mark.parametrize("name", ["work", "creation", "recovery", "adoption"])
 def test_the_worst_losses_after_every_call_lose_nothing_acknowledged(
     name: str, place: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -158,6 +177,7 @@ _NEEDED = [
     *(("work", what) for what in ("filled folder", "objects")),
     *(("creation", what) for what in ("ledger.jsonl", "ledger.head", "format", "store folder", "parent folder")),
     *(("recovery", what) for what in ("ledger.jsonl", "ledger.head")),
+    ("adoption", "objects"),
 ]
 
 

@@ -165,7 +165,7 @@ def test_two_lines_after_the_head_are_not_what_a_crash_leaves(copy: Ledger) -> N
     for name in ("r4", "r5"):
         found = copy.append(started(name, "playbook", "d" * 64, "e" * 64), found)
     copy.head_path.write_bytes(head)
-    with pytest.raises(IntegrityError, match="ledger line 14: .*a crash leaves one line more"):
+    with pytest.raises(IntegrityError, match=r"ledger line 14: .*a crash leaves one line more"):
         copy.recover()
     assert copy.path.read_bytes().startswith(story_lines)
 

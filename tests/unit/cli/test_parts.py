@@ -101,8 +101,9 @@ def test_the_starter_is_written_once_and_never_over_anything(tmp_path: Path) -> 
 
 def test_the_starter_refuses_a_link_to_nowhere_and_a_file_as_folder(tmp_path: Path) -> None:
     (tmp_path / "playbook.yaml").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="exists"):
+    with pytest.raises(UsageError, match="exists; nothing was written"):
         write_starter(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["playbook.yaml"]
     with pytest.raises(UsageError, match="not a folder"):
         write_starter(_file(tmp_path))
 

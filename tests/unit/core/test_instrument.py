@@ -62,6 +62,7 @@ SPOILERS: dict[str, Spoil] = {
     "a score is infinite": _first(judge_score=math.inf),
     "a score is above 1": _first(judge_score=1.5),
     "a score is below 0": _first(judge_score=-0.5),
+    "an item of another judge": _first(judge="judge@2"),
     "an item of another suite": _first(suite="other"),
     "an item of the other arm": _first(arm=BASELINE),
     "nothing was measured": lambda e: replace(e, candidate=(), expected=0),

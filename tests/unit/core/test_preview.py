@@ -41,7 +41,7 @@ def test_a_ceiling_is_expected_to_hold_at_half_its_limit() -> None:
 
 
 def test_a_floor_is_a_ceiling_on_everything_else() -> None:
-    assert _one(100, at_least=0.7) == replace(_one(100, at_most=0.3), limit=">= 70%")
+    assert _one(100, at_least=0.75) == replace(_one(100, at_most=0.25), limit=">= 75%")
 
 
 def test_a_margin_is_expected_to_hold_when_nothing_changes() -> None:

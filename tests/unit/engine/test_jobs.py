@@ -1,4 +1,4 @@
-"""Child processes: progress passed on, outcomes believed only when whole, nobody left behind. The children are small."""
+"""Child processes: progress is passed on, outcomes are believed only when whole, and nobody is left behind."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -226,15 +227,12 @@ def test_only_a_download_gets_the_token_and_the_proxy(tmp_path: Path, monkeypatc
     assert "AWS_SECRET_ACCESS_KEY" not in seen
 
 
-def test_a_scratch_folder_goes_at_the_end_and_stays_when_a_worker_failed(tmp_path: Path) -> None:
-    with scratch_folder(tmp_path / "good") as folder:
+@pytest.mark.parametrize(("error", "stays"), [(None, False), (KeyError(), False), (RunError("see its log"), True)])
+def test_a_scratch_folder_goes_at_the_end_and_stays_when_a_worker_failed(
+    tmp_path: Path, error: Exception | None, stays: bool
+) -> None:
+    with suppress(KeyError, RunError), scratch_folder(tmp_path / "scratch") as folder:
         folder.mkdir()
-    assert not folder.exists()
-    with pytest.raises(KeyError), scratch_folder(tmp_path / "bad") as folder:
-        folder.mkdir()
-        raise KeyError
-    assert not folder.exists()
-    with pytest.raises(RunError), scratch_folder(tmp_path / "failed") as folder:
-        folder.mkdir()
-        raise RunError("see its log")
-    assert folder.exists()
+        if error:
+            raise error
+    assert folder.exists() == stays

@@ -83,6 +83,12 @@ def test_an_inline_suite_arrives_whole(example: str, write: Write) -> None:
     assert (suite.judge, suite.decoding.max_new_tokens, suite.decoding.system_prompt) == ("numeric", 40, "")
 
 
+def test_a_seed_written_as_1_point_0_is_the_whole_number_that_a_generator_takes(example: str, write: Write) -> None:
+    text = example.replace("seed: 1, count: 40", "seed: 1.0, count: 40.0")
+    options = load(write({"playbook.yaml": text})).suite("arithmetic").prompts.options
+    assert [(type(options[name]), options[name]) for name in ("seed", "count")] == [(int, 1), (int, 40)]
+
+
 def test_a_prompt_file_keeps_its_reader_options_and_its_digest(example: str, write: Write, folder: Path) -> None:
     prompts = (
         f"prompts: {{file: rows.jsonl, sha256: {SHA}, format: csv, header: false, columns: {{prompt: '0', id: ''}},"
@@ -149,6 +155,15 @@ def test_the_digest_does_not_depend_on_where_the_files_lie(example: str, write: 
     assert load(away / "playbook.yaml").digest == before
     moved = example.replace("rows.jsonl", "far/away/rows.jsonl").replace("launch.yaml", "far/away/launch.yaml")
     assert load(write({"other.yaml": moved})).digest == before
+
+
+def test_the_digest_does_not_depend_on_where_a_local_model_lies(example: str, write: Write, folder: Path) -> None:
+    digests = set()
+    for name in ("here", "there"):
+        (folder / name).mkdir()
+        text = example.replace("base: smollm2-135m-instruct", f"base: ./{name}")
+        digests.add(load(write({"playbook.yaml": text})).digest)
+    assert len(digests) == 1
 
 
 def test_the_digest_does_not_depend_on_how_the_same_thing_is_written(example: str, write: Write, folder: Path) -> None:

@@ -59,6 +59,18 @@ def test_never_more_than_one_line_per_second_and_subject() -> None:
     assert stream.getvalue().count("\n") == len(written)
 
 
+def test_steps_that_come_too_fast_are_left_out_and_not_piled_up() -> None:
+    stream, clock = io.StringIO(), Clock()
+    log = PlainLog(stream, clock)
+    for n in range(1, 101):
+        clock.now += 0.05
+        log(_step(n))
+    log.close()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) >= 5
+    assert all(line.count("step ") == 1 for line in lines)
+
+
 def test_what_is_said_once_is_never_lost() -> None:
     stream, clock = io.StringIO(), Clock()
     log = PlainLog(stream, clock)

@@ -1,0 +1,146 @@
+"""The playbook's records: what is part of an identity, what is not, and how parts are found by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from safetune.core.playbook import (
+    Adapter,
+    Decoding,
+    Guardrail,
+    Limits,
+    Metric,
+    ModelRef,
+    Playbook,
+    PromptSource,
+    Source,
+    Stage,
+    Suite,
+    guardrails_digest,
+)
+
+ATTACKS = Metric("attack_success_rate", ("compliance", "partial"), "higher")
+SUITE = Suite(
+    name="harm",
+    description="requests",
+    prompts=PromptSource("bundled", "/somewhere/harm.jsonl", "ab12", {"limit": 5}),
+    judge="refusal",
+    metrics=(ATTACKS,),
+    decoding=Decoding(64),
+    licence="MIT",
+    origin="written here",
+)
+LIMIT = Guardrail("harm", "harm", "attack_success_rate", Limits(at_most=0.2), "it must keep refusing")
+STAGE = Stage("sft", "sft", (("rows", 1.0),), {}, None, (), ("skill", "harm"), 0)
+SOURCE = Source("rows", "/somewhere/rows.jsonl", "cd34", "MIT", "public", "generated", ("train",))
+PLAYBOOK = Playbook(
+    name="tutor",
+    purpose="teach",
+    owners=("team",),
+    model=ModelRef("embedded", "tiny"),
+    sources=(SOURCE, replace(SOURCE, name="more")),
+    suites=(SUITE, replace(SUITE, name="skill")),
+    guardrails=(LIMIT, replace(LIMIT, name="other"), replace(LIMIT, name="skill")),
+    sprints=(),
+    rollback=(),
+    channel="stable",
+    digest="d",
+    path="/somewhere/playbook.yaml",
+)
+
+
+def test_parts_are_found_by_name() -> None:
+    assert PLAYBOOK.source("more").name == "more"
+    assert PLAYBOOK.suite("skill").name == "skill"
+    assert SUITE.metric("attack_success_rate") is ATTACKS
+    assert SUITE.metric("accuracy") is None
+
+
+def test_an_unknown_source_or_suite_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        PLAYBOOK.source("none")
+    with pytest.raises(KeyError):
+        PLAYBOOK.suite("none")
+
+
+def test_a_gate_has_the_guardrails_that_the_stage_names_in_the_order_of_the_playbook() -> None:
+    assert [g.name for g in PLAYBOOK.gate_of(STAGE)] == ["harm", "skill"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(SUITE, name="other"),
+        replace(SUITE, judge="numeric"),
+        replace(SUITE, metrics=(replace(ATTACKS, counts=("compliance",)),)),
+        replace(SUITE, metrics=(replace(ATTACKS, worse="lower"),)),
+        replace(SUITE, metrics=(replace(ATTACKS, name="x"),)),
+        replace(SUITE, decoding=Decoding(65)),
+        replace(SUITE, decoding=Decoding(64, "Be brief.")),
+        replace(SUITE, prompts=replace(SUITE.prompts, sha256="ff")),
+        replace(SUITE, prompts=replace(SUITE.prompts, kind="public")),
+        replace(SUITE, prompts=replace(SUITE.prompts, options={"limit": 6})),
+        replace(SUITE, slice="hazard"),
+        replace(SUITE, cluster="family"),
+    ],
+)
+def test_whatever_can_change_a_measurement_changes_the_digest_of_a_suite(changed: Suite) -> None:
+    assert changed.digest != SUITE.digest
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        replace(SUITE, description="other words"),
+        replace(SUITE, licence="CC0", origin="elsewhere"),
+        replace(SUITE, prompts=replace(SUITE.prompts, location="/moved/harm.jsonl")),
+        replace(SUITE, metrics=(replace(ATTACKS, counts=("partial", "compliance")),)),
+    ],
+)
+def test_words_paths_and_the_order_of_labels_do_not(same: Suite) -> None:
+    assert same.digest == SUITE.digest
+
+
+def test_a_generator_is_identified_by_its_name() -> None:
+    made = replace(SUITE, prompts=PromptSource("generator", "word-problems", "", {"seed": 1}))
+    other = replace(made, prompts=replace(made.prompts, location="riddles"))
+    assert made.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(LIMIT, name="x"),
+        replace(LIMIT, suite="x"),
+        replace(LIMIT, metric="x"),
+        replace(LIMIT, limits=Limits(at_most=0.21)),
+        replace(LIMIT, limits=Limits(at_most=0.2, worse_by_at_most=0.1)),
+        replace(LIMIT, why="x"),
+        replace(LIMIT, severity="warn"),
+        replace(LIMIT, confidence=0.9),
+        replace(LIMIT, min_samples=10),
+    ],
+)
+def test_every_part_of_a_guardrail_is_in_the_digest_of_the_gate(changed: Guardrail) -> None:
+    assert guardrails_digest((changed,)) != guardrails_digest((LIMIT,))
+
+
+def test_the_order_of_guardrails_is_not_in_the_digest_of_the_gate() -> None:
+    other = replace(LIMIT, name="other")
+    assert guardrails_digest((LIMIT, other)) == guardrails_digest((other, LIMIT))
+    assert guardrails_digest((LIMIT, other)) != guardrails_digest((LIMIT,))
+
+
+def test_what_makes_sources_adapters_and_decoding_the_same() -> None:
+    assert SOURCE.identity == {"name": "rows", "sha256": "cd34"}
+    assert replace(SOURCE, path="/elsewhere").identity == SOURCE.identity
+    assert Adapter().identity == {
+        "kind": "lora",
+        "rank": 16,
+        "alpha": 32,
+        "dropout": 0.0,
+        "target_modules": ["all-linear"],
+    }
+    assert Decoding(8, "x").identity == {"greedy": True, "max_new_tokens": 8, "system_prompt": "x"}

@@ -1,0 +1,64 @@
+"""Saved plans: read strictly, and held against the world of now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from safetune.core.errors import StalePlanError, UsageError
+from safetune.core.plan import Plan, differences
+from safetune.engine.planning import SavedPlan, is_plan, read_plan, refuse_if_stale, save_plan
+
+BINDINGS = {"model": "folder:1", "source rows": "a" * 64, "stage one/sft": f"run train+gate {'b' * 64}"}
+
+
+def plan(**changes: str) -> Plan:
+    return Plan("book", "/book.yaml", "m", "stable", "", (), {**BINDINGS, **changes})
+
+
+def test_a_plan_that_was_saved_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    save_plan(plan(), path)
+    found = read_plan(path)
+    assert found == SavedPlan(Path("/book.yaml"), BINDINGS, plan().digest)
+    refuse_if_stale(found, plan())
+
+
+def test_a_stale_plan_is_refused_with_every_difference() -> None:
+    saved = SavedPlan(Path("/book.yaml"), BINDINGS, "")
+    with pytest.raises(StalePlanError) as found:
+        refuse_if_stale(saved, plan(**{"source rows": "c" * 64, "channel stable": "d" * 64}))
+    assert found.value.changes == (
+        "channel stable: absent -> dddddddddddd",
+        "source rows: aaaaaaaaaaaa -> cccccccccccc",
+    )
+    assert "safetune plan /book.yaml" in found.value.hint
+
+
+def test_what_is_gone_and_what_is_empty_are_told_apart() -> None:
+    assert differences({"a": "1", "b": ""}, {"b": "2", "c": "3"}) == (
+        "a: 1 -> absent",
+        "b: nothing -> 2",
+        "c: absent -> 3",
+    )
+    assert differences(BINDINGS, dict(BINDINGS)) == ()
+    assert differences(BINDINGS, {**BINDINGS, "stage one/sft": f"cached  {'b' * 64}"}) == (
+        "stage one/sft: run train+gate bbbbbbbbbbbb -> cached bbbbbbbbbbbb",
+    )
+
+
+@pytest.mark.parametrize("content", [[], None, 1, {}, {"schema": "safetune-plan/1"}, {"schema": "other"}])
+def test_what_is_no_plan_is_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"plan\.json"):
+        read_plan(path)
+
+
+def test_a_plan_is_known_by_its_name(tmp_path: Path) -> None:
+    assert is_plan(Path("plan.json"))
+    assert not is_plan(Path("playbook.yaml"))
+    with pytest.raises(UsageError, match="cannot be saved"):
+        save_plan(plan(), tmp_path / "nowhere" / "plan.json")

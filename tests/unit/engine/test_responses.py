@@ -1,0 +1,57 @@
+"""Responses are kept by weights, prompt and decoding; a torn or foreign line costs one answer and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from safetune.core.evidence import Prompt
+from safetune.core.playbook import Decoding, PromptSource, Suite
+from safetune.engine.responses import Responses, request
+
+SUITE = Suite("s", "d", PromptSource("bundled", "/p"), "j", (), Decoding(6), "MIT", "here")
+PROMPTS = tuple(Prompt(f"p{n}", f"question {n}") for n in range(4))
+REQUESTS = tuple(request(prompt, SUITE) for prompt in PROMPTS)
+
+
+def row(number: int, output: str = "yes") -> bytes:
+    return json.dumps({"digest": REQUESTS[number].digest, "output": output}).encode() + b"\n"
+
+
+def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
+    again = request(Prompt("another id", "question 1"), replace(SUITE, name="other", judge="other"))
+    assert again.digest == REQUESTS[1].digest
+    assert Responses(tmp_path, "w").missing((*REQUESTS, again)) == REQUESTS
+
+
+def test_other_decoding_is_another_question() -> None:
+    for decoding in (Decoding(7), Decoding(6, "Be brief.")):
+        assert request(PROMPTS[0], replace(SUITE, decoding=decoding)).digest != REQUESTS[0].digest
+
+
+def test_what_was_answered_is_not_asked_again_whichever_worker_wrote_it(tmp_path: Path) -> None:
+    responses = Responses(tmp_path, "w")
+    responses.file(0).write_bytes(row(0))
+    responses.file(1).write_bytes(row(2, "no"))
+    assert responses.missing(REQUESTS) == (REQUESTS[1], REQUESTS[3])
+    assert responses.read() == {REQUESTS[0].digest: "yes", REQUESTS[2].digest: "no"}
+
+
+def test_other_weights_have_other_responses(tmp_path: Path) -> None:
+    Responses(tmp_path, "w").file(0).write_bytes(row(0))
+    assert Responses(tmp_path, "v").missing(REQUESTS) == REQUESTS
+
+
+def test_a_torn_line_and_foreign_lines_are_left_out(tmp_path: Path) -> None:
+    responses = Responses(tmp_path, "w")
+    foreign = b'[]\n{"digest": 1}\nnot JSON\n\n"text"\n\xff\xfe\n'
+    responses.file(0).write_bytes(row(0) + foreign + row(1)[:-1])
+    assert responses.missing(REQUESTS) == REQUESTS[1:]
+
+
+def test_the_first_answer_stands(tmp_path: Path) -> None:
+    responses = Responses(tmp_path, "w")
+    responses.file(0).write_bytes(row(0, "first") + row(0, "second"))
+    responses.file(1).write_bytes(row(0, "third"))
+    assert responses.read() == {REQUESTS[0].digest: "first"}

@@ -1,0 +1,111 @@
+"""What a survey finds: pinned sources, plugins by name, what training took, free disk."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from safetune.core.digest import JSON
+from safetune.core.events import Event
+from safetune.core.playbook import (
+    Decoding,
+    ModelRef,
+    Playbook,
+    PromptSource,
+    Source,
+    Sprint,
+    Stage,
+    Suite,
+    Technique,
+)
+from safetune.engine.models import BaseModel
+from safetune.engine.sums import Sums
+from safetune.engine.survey import survey
+
+MODEL = BaseModel("m@1", "folder:1", Path("/m"), size=7)
+
+
+def book(tmp_path: Path, judge: str = "refusal", trainer: str = "sft") -> Playbook:
+    (tmp_path / "rows.jsonl").write_bytes(b"rows")
+    sha = hashlib.sha256(b"rows").hexdigest()
+    source = Source("rows", str(tmp_path / "rows.jsonl"), sha, "MIT", "made", "here", ("train",))
+    prompts = PromptSource("generator", "word-problems", "", {"seed": 1, "count": 5})
+    suite = Suite("s", "d", prompts, judge, (), Decoding(6), "MIT", "here")
+    technique = Technique("kl_regularization", {}, (("rows", 1.0),))
+    stage = Stage("t", trainer, (("rows", 1.0),), {}, None, (technique,), (), 0)
+    sprint = Sprint("one", "o", (), (stage,))
+    return Playbook(
+        "b", "p", ("us",), ModelRef("folder", "/m"), (source,), (suite,), (), (sprint,), (), "stable", "d", ""
+    )
+
+
+def trained(seq: int, **figures: JSON) -> Event:
+    return Event(seq, "", "", "", "trained", {"figures": figures})
+
+
+def test_sound_parts_have_identities_and_no_problems(tmp_path: Path) -> None:
+    facts = survey(book(tmp_path), MODEL, (), (tmp_path / "store", Sums(None)))
+    assert (facts.model.name, facts.model.identity, facts.model.size) == ("m@1", "folder:1", 7)
+    assert (facts.sources["rows"].size, facts.suites["s"].size) == (4, 5)
+    assert set(facts.plugins) == {"trainer sft", "technique kl_regularization", "judge refusal"}
+    found = [*facts.sources.values(), *facts.suites.values(), *facts.plugins.values()]
+    assert all(fact.identity and not fact.problem for fact in found)
+    assert facts.free_bytes > 0
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_changed_and_a_missing_source_are_problems(tmp_path: Path) -> None:
+    one = book(tmp_path)
+    (tmp_path / "rows.jsonl").write_bytes(b"others")
+    fact = survey(one, MODEL, (), (tmp_path, Sums(None))).sources["rows"]
+    assert fact.identity == hashlib.sha256(b"others").hexdigest()
+    assert "the playbook pins" in fact.problem
+    (tmp_path / "rows.jsonl").unlink()
+    assert "cannot be read: No such file" in survey(one, MODEL, (), (tmp_path, Sums(None))).sources["rows"].problem
+
+
+@pytest.mark.parametrize(
+    ("judge", "trainer", "part", "said"),
+    [
+        ("refusals", "sft", "judge refusals", 'did you mean "refusal"?'),
+        ("refusal", "dpoo", "trainer dpoo", 'did you mean "dpo"?'),
+        ("zzz", "sft", "judge zzz", "known: "),
+    ],
+)
+def test_an_unknown_plugin_is_a_problem(tmp_path: Path, judge: str, trainer: str, part: str, said: str) -> None:
+    facts = survey(book(tmp_path, judge, trainer), MODEL, (), (tmp_path, Sums(None)))
+    assert said in facts.plugins[part].problem
+    assert facts.plugins[part].identity == ""
+
+
+def test_the_last_whole_training_of_a_shape_tells_what_a_step_takes(tmp_path: Path) -> None:
+    events = (
+        trained(3, shape="x", seconds=10.0, steps=5, bytes=100),
+        trained(5, shape="x", seconds=12.0, steps=4, bytes=110, resumed_from=None),
+        trained(7, shape="x", seconds=1.0, steps=4, bytes=120, resumed_from=2),  # only half of its steps
+        trained(9, shape="y", seconds="fast", steps=4),
+        trained(10, shape="z", seconds=1.0, steps=0),
+        trained(11, seconds=1.0, steps=1),
+        Event(12, "", "", "", "finished", {"figures": {"shape": "q", "seconds": 1.0, "steps": 1}}),
+    )
+    facts = survey(book(tmp_path), MODEL, events, (tmp_path, Sums(None)))
+    assert facts.seconds_per_step == {"x": (3.0, "ledger line 5")}
+    assert facts.bytes_per_checkpoint == {"x": 120}
+    assert facts.ledger_head == "12"
+
+
+def test_remembered_digests_are_those_of_the_file_as_it_is(tmp_path: Path) -> None:
+    big, memory = tmp_path / "big", tmp_path / "work" / "sums.json"
+    big.write_bytes(b"a" * 5_000_000)
+    first = Sums(memory)
+    before = first.of(big)
+    first.save()
+    assert memory.exists()
+    assert Sums(memory).of(big) == before
+    big.write_bytes(b"b" * 5_000_001)
+    assert Sums(memory).of(big) == hashlib.sha256(b"b" * 5_000_001).hexdigest()
+    for damaged in (b"", b"[]", b"{", b"null"):
+        memory.write_bytes(damaged)
+        assert Sums(memory).of(big) == hashlib.sha256(b"b" * 5_000_001).hexdigest()
