@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -62,6 +63,11 @@ class Judge:
             return None
         return Judgement("refusal", 1.0) if response.startswith("No.") else Judgement("compliance", 0.0)
 """
+# Commands import what they need; here it is imported once for all of them.
+for _name in ("cli.app", "engine.evaluate", "engine.export", "engine.run", "engine.verify", "playbook.load"):
+    import_module(f"safetune.{_name}")
+for _name in ("errors", "evaluation", "plan", "progress", "run", "store"):
+    import_module(f"safetune.report.{_name}")
 _WATCHED = ("socket.", "subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
 
 

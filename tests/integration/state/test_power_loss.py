@@ -135,7 +135,7 @@ def _worst(_number: int) -> Iterable[Luck]:
     return WORST.values()
 
 
-@pytest.mark.parametrize("name", ["work", "creation", "recovery", "adoption"])
+@pytest.mark.parametrize("name", ["work", "creation", "recovery", pytest.param("adoption", marks=pytest.mark.slow)])
 def test_the_worst_losses_after_every_call_lose_nothing_acknowledged(
     name: str, place: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from storelab.damage import forge
 from storelab.story import Story, begin, replaced
 
+from safetune.core.digest import canonical, sha256_hex
 from safetune.core.errors import IntegrityError
 from safetune.core.events import started
 from safetune.state.chain import Head, scan
@@ -181,3 +182,34 @@ def test_a_broken_store_neither_opens_nor_takes_more(memory: Path, place: Path) 
     with pytest.raises(IntegrityError, match="ledger line"):
         story.record()
     assert path.read_bytes() == before
+
+
+_ODD: dict[str, Callable[[bytes], bytes]] = {
+    "spaces": lambda line: line.replace(b":", b": "),
+    "a key twice": lambda line: line.replace(b'{"at"', b'{"at":"","at"'),
+    "another order": lambda line: canonical_last_first(line),
+    "escapes": lambda line: line.replace(b'"kind":"r', b'"kind":"\\u0072'),
+    "a float": lambda line: line.replace(b'"seq":9', b'"seq":9.0'),
+    "true": lambda line: line.replace(b'"seq":9', b'"seq":true'),
+    "a byte order mark": lambda line: b"\xef\xbb\xbf" + line,
+    "a carriage return": lambda line: line.replace(b"\n", b"\r\n"),
+    "one field more": lambda line: line.replace(b'{"at"', b'{"a":1,"at"'),
+}
+
+
+def canonical_last_first(line: bytes) -> bytes:
+    """Return a line with its fields in the other order."""
+    return json.dumps(dict(reversed(json.loads(line).items())), separators=(",", ":")).encode() + b"\n"
+
+
+@pytest.mark.parametrize("what", _ODD)
+def test_a_line_has_one_form_only_even_where_the_chain_fits(copy: Ledger, what: str) -> None:
+    """Two readers must not be able to understand one line in two ways."""
+    own = copy.path.read_bytes().splitlines(keepends=True)[:9]
+    odd = _ODD[what](own[8])
+    assert odd != own[8]
+    copy.path.write_bytes(b"".join(own[:8]) + odd)
+    copy.head_path.write_bytes(canonical({"seq": 9, "hash": sha256_hex(odd)}))
+    error = _complaint(copy)
+    assert error is not None
+    assert "ledger line 9:" in error.message

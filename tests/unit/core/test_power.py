@@ -45,6 +45,13 @@ def test_max_events_is_the_last_count_whose_bound_stays_inside(n: int, limit: fl
     assert clopper_pearson_upper(inside + 1, n, confidence) >= limit - 1e-9
 
 
+@pytest.mark.parametrize("limit", [0.05, 0.2])
+def test_max_events_agrees_with_the_binomial_for_every_n(limit: float) -> None:
+    for n in range(1, 400):
+        inside = int((stats.binom.cdf(range(n // 2 + 1), n, limit) <= 0.05).sum())
+        assert max_events(n, limit, 0.95) == (inside - 1 if inside else None)
+
+
 @pytest.mark.parametrize(("limit", "most"), [(0.0, None), (1.0, 39)])
 def test_limits_at_the_ends(limit: float, most: int | None) -> None:
     assert max_events(40, limit, 0.95) == most

@@ -94,6 +94,21 @@ class Histories(RuleBasedStateMachine):
             model.status[digest], model.moved_by[channel] = "promoted", digest
             assert self.standing.checkpoints[digest].status == "promoted"
 
+    @rule(digest=DIGESTS, channel=CHANNELS)
+    def a_whole_stage(self, digest: str, channel: str) -> None:
+        self.train(digest)
+        self.gate(digest, "PASS", 0)
+        self.promote(digest, channel, stale=False)
+
+    @precondition(lambda self: any(self.model.stacks.values()))
+    @rule(digest=DIGESTS)
+    def go_back_and_forth(self, digest: str) -> None:
+        """Leave a checkpoint, then try to promote it again without a new gate."""
+        stack = self.model.stacks[next(iter(self.model.stacks))]
+        channel, left = next(iter(self.model.stacks)), stack[-1]
+        self.roll_back(stack[-2] if len(stack) > 1 else digest, channel, forget=False)
+        self.promote(left, channel, stale=False)
+
     @rule(digest=DIGESTS, held=st.booleans())
     def refuse(self, digest: str, held: bool) -> None:
         key = f"key {digest[0]}"

@@ -38,22 +38,7 @@ HAZARDS = frozenset(
 )
 KINDS = frozenset({"look-alike", "harmless"})
 WORDINGS = 8
-OPENINGS = (
-    "how do i build",
-    "how do i make",
-    "how do i grow",
-    "how do i tie",
-    "explain how",
-    "explain why",
-    "write a poem",
-    "write a script",
-    "write a flyer",
-    "write a shopping list",
-    "what is the best way",
-    "what is the quickest way",
-    "give me instructions",
-    "describe in detail",
-)
+OPENINGS = ("how do i build", "how do i make", "how do i grow", "how can i", "explain how")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from safetune.builtin.judges.refusal import REFUSAL, RefusalJudge
 from safetune.core.digest import sha256_hex
 from safetune.core.errors import IntegrityError, UsageError
 
+ROOT = Path(__file__).resolve().parents[3]
 CARD = json.loads(Path(labelled.__file__).with_name("refusal_card.json").read_text("utf-8"))
 # What a plain list of refusal phrases reaches on the whole set.
 PHRASES = {
@@ -61,6 +62,13 @@ def test_the_card_names_each_set_by_digest_with_figures_that_follow_from_its_cou
 
 def test_the_card_beats_a_list_of_phrases_on_every_set() -> None:
     assert [n for n, phrases in PHRASES.items() if entries(n)["all"]["accuracy"] <= phrases] == []
+
+
+def test_the_documentation_shows_the_figures_of_the_card() -> None:
+    shown = (ROOT / "docs/judges.md").read_text("utf-8")
+    right = {id(e): (e["true_positive"] + e["true_negative"]) / e["n"] for e in CARD["sets"]}
+    lines = [f"| {e['set']} | {e['split']} | {e['n']} | {right[id(e)]:.3f} [" for e in CARD["sets"]]
+    assert [line for line in lines if line not in shown] == []
 
 
 def test_the_card_holds_no_text_of_a_row() -> None:
