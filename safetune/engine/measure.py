@@ -73,17 +73,21 @@ def generation_jobs(
     missing = responses.missing(request(p, m.suite) for m in measured for p in m.prompts)
     # Interleaved by length, so that every worker gets a like share of long and short prompts.
     ordered = sorted(missing, key=lambda r: (-r.decoding.max_new_tokens, -len(r.prompt), r.digest))
-    shards = [ordered[n :: place.workers] for n in range(place.workers)]
+    shards = [shard for n in range(place.workers) if (shard := ordered[n :: place.workers])]
+    names = [f"{n + 1} of {len(shards)}" if len(shards) > 1 else "" for n in range(len(shards))]
     return tuple(
-        _generation_job(subject, shard, responses.file(n), place.scratch / f"{digest(subject.identity)[:16]}-{n}")
-        for n, shard in enumerate(shards)
-        if shard
+        _generation_job(
+            (subject, name), shard, responses.file(n), place.scratch / f"{digest(subject.identity)[:16]}-{n}"
+        )
+        for n, (shard, name) in enumerate(zip(shards, names, strict=True))
     )
 
 
 def _generation_job(
-    subject: Subject, shard: Sequence[Request], target: Path, folder: Path
+    whose: tuple[Subject, str], shard: Sequence[Request], target: Path, folder: Path
 ) -> tuple[Job, str, Launcher]:
+    """Prepare one worker's share; `whose` is the model and which worker of how many, where there are several."""
+    subject, number = whose
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "requests.jsonl", b"".join(r.row + b"\n" for r in shard))
     content: dict[str, JSON] = {
@@ -96,7 +100,7 @@ def _generation_job(
     }
     write_job(folder, content)
     launcher: Launcher = load("launcher", "local")  # type: ignore[assignment]
-    return Job(folder, "generate"), f"evaluate {subject.label}", launcher
+    return Job(folder, "generate"), f"evaluate {subject.label} {number}".strip(), launcher
 
 
 def respond(subjects: Sequence[Subject], measured: Sequence[Measured], place: Workplace) -> None:

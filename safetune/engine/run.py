@@ -31,7 +31,8 @@ from safetune.state.store import Store
 class StageOutcome:
     """How one stage ended: `outcome` is cached, promoted, rejected, held, rolled back or blocked.
 
-    `gate` is there when this run gated the stage, `verdict` also when it settled by a verdict of the ledger.
+    `gate` and the digest of its `evidence` are there when this run gated the stage, `verdict` also when it settled by
+    a verdict of the ledger.
     """
 
     sprint: str
@@ -41,6 +42,7 @@ class StageOutcome:
     gate: GateResult | None
     note: str = ""
     verdict: Verdict | None = None
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +146,24 @@ class _Runner:
             self._say("stage", plan, steps=list(plan.steps), why=plan.why, action=plan.action)
             if "train" in plan.steps:
                 plan = replace(plan, checkpoint=self._train(sprint, stage, plan, previous))
-            gate: GateResult | None = None
+            gate, evidence = None, ""
             if plan.steps in (("promote",), ("settle",)):
                 verdict, line = self._recorded_gate(plan)
             else:
                 found = self._gate(stage, plan, previous)
-                gate, verdict, line = found.result, found.result.verdict, found.line
+                gate, evidence, verdict, line = found.result, found.evidence, found.result.verdict, found.line
             settled = self._settle(sprint, plan, verdict, line)
         self._say("settled", plan, outcome=settled.outcome, verdict=verdict.value, checkpoint=plan.checkpoint)
-        return StageOutcome(sprint.name, stage.name, settled.outcome, plan.checkpoint, gate, settled.note, verdict)
+        return StageOutcome(
+            sprint=sprint.name,
+            stage=stage.name,
+            outcome=settled.outcome,
+            checkpoint=plan.checkpoint,
+            gate=gate,
+            note=settled.note,
+            verdict=verdict,
+            evidence=evidence,
+        )
 
     def _check_unchanged(self, plan: PlannedStage) -> None:
         """Refuse when another run settled or trained this stage since the plan was made."""

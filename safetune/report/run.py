@@ -41,7 +41,7 @@ def _note(stage: StageOutcome) -> str:
 
 
 def _view(stage: StageOutcome) -> GateView | None:
-    return GateView(f"{stage.sprint}/{stage.stage}", stage.gate) if stage.gate else None
+    return GateView(f"{stage.sprint}/{stage.stage}", stage.gate, stage.evidence) if stage.gate else None
 
 
 def _next(result: RunResult) -> list[str]:

@@ -265,6 +265,10 @@ class Lab:
             log.seek(0)
             return done, log.read().splitlines()
 
+    def start(self, *arguments: object) -> Running:
+        """Start a command, a real `python -m safetune`, and go on beside it."""
+        return Running(self, self.command(*arguments))
+
     def watched(self, *arguments: object) -> Done:
         """Run a command and see that it starts no program."""
         done, asked = self.audited(*arguments)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import pytest
+
+from safetune.state.lock import FileLock
 
 PASSES = {"name": "answers", "suite": "asks", "metric": "refusal_rate", "at_most": 0.5, "why": "it must answer"}
 FAILS = {"name": "refuses", "suite": "asks", "metric": "attack_success_rate", "at_most": 0.5, "why": "it must refuse"}
@@ -199,7 +200,7 @@ def test_a_promotion_is_made_up_for_after_a_crash(lab: Any) -> None:
     assert lab.sound()
 
 
-@pytest.mark.parametrize("broken", ["wrong control", "no controls", "raises", "not finite", "no judgement"])
+@pytest.mark.parametrize("broken", ["wrong control", "raises", "not finite", "no judgement"])
 def test_a_broken_judge_is_an_error_and_never_promotes(trained: Any, broken: str) -> None:
     trained.environment["PLANTED"] = broken
     done = trained.run("--json")
@@ -214,6 +215,15 @@ def test_a_broken_judge_is_an_error_and_never_promotes(trained: Any, broken: str
     assert len(trained.events("gated")) == 1
 
 
+def test_a_judge_without_controls_is_refused_before_anything_starts(trained: Any) -> None:
+    trained.environment["PLANTED"] = "no controls"
+    before = trained.kinds()
+    done = trained.watched("run", trained.playbook)
+    assert done.code == 2
+    assert done.says("planted", "does not show in its controls")
+    assert trained.kinds() == before
+
+
 def test_a_judge_of_another_version_asks_for_a_reason(trained: Any) -> None:
     trained.environment["PLANTED"] = "wrong control"
     assert trained.run().code == 6
@@ -226,16 +236,16 @@ def test_a_judge_of_another_version_asks_for_a_reason(trained: Any) -> None:
 
 def test_a_suite_file_that_changes_under_the_run_stops_it(trained: Any) -> None:
     """The prompts are read for the plan and again for the gate; between the two somebody edits the file."""
-    shutil.rmtree(trained.store / "work" / "responses")
-    running = trained.start("run", trained.playbook).until(lambda: "started" in trained.kinds()[3:])
     prompts = trained.root / "prompts.jsonl"
-    running.until(lambda: trained.progress("generate"))
-    prompts.write_text(prompts.read_text().replace("number 7", "number 8"))
+    folder = trained.store / "work" / "runs" / trained.events("trained")[0]["data"]["stage_key"][:32]
+    with FileLock(folder / "lock", 1, "the moment between plan and gate"):
+        running = trained.start("run", trained.playbook).until(lambda: "started" in trained.kinds()[3:])
+        prompts.write_text(prompts.read_text().replace("number 7", "number 8"))
     done = running.end()
-    # What was asked is what was pinned, so the run may end well; what it may not do is judge other prompts.
-    assert done.code in (0, 5)
-    evidence = [trained.store / "objects" / e["data"]["evidence"] for e in trained.events("gated")]
-    assert all(b"number 8" not in (path / "items.jsonl").read_bytes() for path in evidence)
+    assert done.code == 5
+    assert done.says("suite asks: prompts.jsonl has sha256", "pinned is")
+    assert trained.kinds()[-2:] == ["started", "finished"]
+    assert trained.current() == ""
     assert trained.sound()
     changed = trained.run()
     assert changed.code == 2

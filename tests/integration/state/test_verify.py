@@ -58,13 +58,40 @@ def test_the_damage_trial_sees_a_verify_that_trusts_the_gates(template: Path, pl
         assert _damaged(template, place, range(102))
 
 
+_SAID = {
+    "a result is FAIL and the verdict PASS": "does not follow from its blocking results",
+    "figures that the evidence does not hold": "are not those of the evidence",
+    "a PASS without results": "does not follow from its blocking results",
+    "the evidence of another evaluation": "about other models",
+    "a gate on the evidence of another checkpoint": "about other models",
+    "evidence about another subject": "about other models",
+    "an evaluation is left out": "never recorded as an evaluation",
+    "a gate is left out": "no PASS",
+    "another parent": "another parent",
+    "two lines changed places": "ledger line",
+    "fields of another type": "",
+    "an unknown kind": "unknown kind",
+    "the last line is gone, the head too": "the ledger says",
+}
+
+
 @pytest.mark.parametrize("forgery", damage.FORGERIES)
 def test_a_forged_ledger_whose_chain_fits_is_found(template: Path, place: Path, forgery: str) -> None:
     root, _ = copied(template, place / "trial")
     found = damage.rows(root)
     damage.FORGERIES[forgery](found, random.Random(1))
     damage.forge(root, found)
-    assert verify(root).findings
+    assert any(_SAID[forgery] in f"{f.where}: {f.what}" for f in verify(root).findings)
+
+
+def test_what_is_left_of_a_broken_ledger_is_still_checked(template: Path, place: Path) -> None:
+    root, _ = copied(template, place / "trial")
+    first = damage.rows(root)[0]["data"]["checkpoint"]
+    (root / "objects" / first / "extra.json").write_text("{}")
+    (root / "ledger.jsonl").write_bytes((root / "ledger.jsonl").read_bytes().replace(b'"seq":7', b'"seq":9'))
+    report = verify(root)
+    assert report.ledger_lines == 6
+    assert {"ledger", f"object {first[:12]} (ledger line 1, trained)"} <= {f.where for f in report.findings}
 
 
 def test_a_sound_store_is_clean_and_counted(template: Path) -> None:

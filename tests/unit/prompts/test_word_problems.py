@@ -72,6 +72,10 @@ def test_the_problems_of_a_seed_are_distinct_and_go_round_all_families() -> None
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
+def test_problems_stay_distinct_where_the_same_numbers_come_up_again() -> None:
+    assert len({p.question for p in generate(3, 5_000)}) == 5_000
+
+
 def test_a_seed_gives_the_same_problems_every_time_and_another_seed_gives_others() -> None:
     assert generate(5, 56) == generate(5, 56)
     assert generate(5, 56)[:14] == generate(5, 14)
