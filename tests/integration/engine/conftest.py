@@ -350,6 +350,8 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            # A test session in the background of a shell ignores SIGINT, and a child would inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def until(self, moment: Callable[[], Any], seconds: float = 120) -> Running:
