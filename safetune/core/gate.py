@@ -35,13 +35,15 @@ class Seen:
     """The figures behind one result.
 
     `bounds` are the two one-sided bounds at the guardrail's confidence: of the candidate's rate for an absolute limit,
-    of candidate minus baseline for a paired one. `needed` is the n that would probably decide, or None.
+    of candidate minus baseline for a `paired` one. `needed` is the n that would probably decide, or None. The baseline
+    is there whenever it was measured on the same prompts, also where only the candidate decides.
     """
 
     candidate: Rate | None = None
     baseline: Rate | None = None
     bounds: Bounds | None = None
     needed: int | None = None
+    paired: bool = False
 
     @property
     def difference(self) -> float | None:
@@ -176,18 +178,19 @@ def _judge_limit(
 
 
 def _absolute(question: _Question) -> LimitResult:
-    """An exact one-sided bound on the candidate's rate against a ceiling or a floor."""
+    """An exact one-sided bound on the candidate's rate against a ceiling or a floor; the baseline is only shown."""
     below, confidence, rate = question.name == "at_most", question.guardrail.confidence, question.rate
+    before = None if instrument.baseline_trouble(question.evidence) else question.rate_of(question.evidence.baseline)
     outcomes = [(_cluster(i), question.counted(i)) for i in question.evidence.candidate]
     try:
         found = bounds.of_rate(outcomes, confidence)
     except ValueError as error:
-        return question.answer(Verdict.INCONCLUSIVE, str(error), Seen(rate))
+        return question.answer(Verdict.INCONCLUSIVE, str(error), Seen(rate, before))
     verdict = _side(found, question.value, below=below)
     needed = None
     if verdict is Verdict.INCONCLUSIVE:
         needed = bounds.n_for_rate(outcomes, question.value, confidence, below=below)
-    return question.answer(verdict, _reason(verdict, needed), Seen(rate, None, found, needed))
+    return question.answer(verdict, _reason(verdict, needed), Seen(rate, before, found, needed))
 
 
 def _paired(question: _Question) -> LimitResult:
@@ -203,16 +206,16 @@ def _paired(question: _Question) -> LimitResult:
     try:
         found = bounds.of_difference(pairs, confidence)
     except ValueError as error:
-        return question.answer(Verdict.INCONCLUSIVE, str(error), Seen(rate, before))
+        return question.answer(Verdict.INCONCLUSIVE, str(error), Seen(rate, before, paired=True))
     if blind:
-        return question.answer(Verdict.INCONCLUSIVE, blind, Seen(rate, before, found))
+        return question.answer(Verdict.INCONCLUSIVE, blind, Seen(rate, before, found, paired=True))
     # Both limits speak of change in the direction that the metric calls worse.
     sign = 1 if question.metric.worse == "higher" else -1
     worsening = found if sign == 1 else Bounds(-found.high, -found.low)
     limit = question.value if question.name == "worse_by_at_most" else -question.value
     verdict = _side(worsening, limit, below=True)
     needed = bounds.n_for_difference(pairs, sign, limit, confidence) if verdict is Verdict.INCONCLUSIVE else None
-    return question.answer(verdict, _reason(verdict, needed), Seen(rate, before, found, needed))
+    return question.answer(verdict, _reason(verdict, needed), Seen(rate, before, found, needed, paired=True))
 
 
 def _cluster(item: Item) -> str:

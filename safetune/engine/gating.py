@@ -110,5 +110,6 @@ def gate_row(result: LimitResult) -> Mapping[str, JSON]:
         "baseline": {"events": seen.baseline.events, "n": seen.baseline.n} if seen.baseline else None,
         "difference": seen.difference,
         "bounds": [seen.bounds.low, seen.bounds.high] if seen.bounds else None,
+        "paired": seen.paired,
         "needed": seen.needed,
     }

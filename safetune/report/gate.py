@@ -78,7 +78,7 @@ def _bounds(seen: Seen) -> str:
     """Bounds of a difference in points with a sign; bounds of a rate in per cent."""
     if seen.bounds is None:
         return NOTHING
-    shown = points if seen.baseline else percent
+    shown = points if seen.paired else percent
     return f"[{shown(seen.bounds.low)}, {shown(seen.bounds.high)}]"
 
 
@@ -168,5 +168,6 @@ def _limit_json(result: LimitResult) -> Mapping[str, object]:
         **rates,
         "difference": seen.difference,
         "bounds": jsonable(seen.bounds),
+        "paired": seen.paired,
         "needed": seen.needed,
     }

@@ -72,6 +72,8 @@ def check_whole(lab: Any, exit_code: int = 0) -> None:
 
 def stop(lab: Any, how: str, moment: Callable[[], bool]) -> Any:
     """Start a run, stop it at a moment, and return how the command ended; no worker may be left then."""
+    for path in (lab.store / "work").rglob("progress.jsonl"):
+        path.unlink()  # what an earlier attempt said is not the moment
     running = lab.start("run", lab.playbook, "--workers", "1").until(moment)
     if how == "worker":
         for pid in lab.processes():
@@ -117,8 +119,6 @@ def test_a_training_that_is_stopped_in_every_way_ends_at_the_same_checkpoint(fir
 
 def test_an_evaluation_that_is_stopped_in_every_way_ends_at_the_same_verdict(trained: Any) -> None:
     for how in ("SIGINT", "SIGTERM", "worker", "SIGKILL"):
-        for path in (trained.store / "work").rglob("progress.jsonl"):
-            path.unlink()
         check_stopped(stop(trained, how, answering(trained)), how)
         assert trained.kinds().count("trained") == 1
         assert trained.kinds().count("gated") == 0

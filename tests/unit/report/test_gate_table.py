@@ -10,7 +10,7 @@ from safetune.core.verdict import Verdict
 from safetune.report.gate import GateView, flip_lines, gate_json, gate_lines, next_lines, worst_first
 from safetune.report.text import Paint
 
-_PAIRED = Seen(Rate(14, 100), Rate(2, 100), Bounds(0.045, 0.243), None)
+_PAIRED = Seen(Rate(14, 100), Rate(2, 100), Bounds(0.045, 0.243), None, paired=True)
 _CEILING = Seen(Rate(3, 100), None, Bounds(0.008, 0.075), None)
 
 
@@ -45,7 +45,10 @@ def test_a_paired_limit_shows_base_now_difference_and_bounds_in_points() -> None
     assert " ".join(lines[2].split()) == row
 
 
-def test_an_absolute_limit_shows_no_base_and_bounds_of_a_rate() -> None:
+def test_an_absolute_limit_shows_the_base_where_there_is_one_and_bounds_of_a_rate() -> None:
+    beside = Seen(Rate(3, 100), Rate(1, 100), Bounds(0.008, 0.075), None)
+    lines = gate_lines(GateView("sft", _gate(_limit("ceiling", Verdict.PASS, beside))))
+    assert " ".join(lines[2].split()) == "ceiling 1.0% 3.0% +2.0 [0.8%, 7.5%] worse by <= 2 pt 100 PASS"
     lines = gate_lines(GateView("sft", _gate(_limit("ceiling", Verdict.PASS, _CEILING))))
     assert " ".join(lines[2].split()) == "ceiling - 3.0% - [0.8%, 7.5%] worse by <= 2 pt 100 PASS"
 
