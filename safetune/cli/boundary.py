@@ -96,6 +96,8 @@ def _known(error: BaseException) -> SafetuneError | None:
         return MachineError("there is not enough memory", hint="close other programs, or use a smaller model")
     if isinstance(error, OSError):
         return _machine(error)
+    if isinstance(error, UnicodeEncodeError):
+        return _unwritable(error)
     return _usage(error)
 
 
@@ -112,17 +114,40 @@ class _Bug(SafetuneError):
 
 
 def _machine(error: OSError) -> SafetuneError | None:
-    """Return what the machine refused; an error that has no such reason (a missing file, say) is a bug."""
+    """Return what the machine refused; a file that is missing or in the way, but has no name, is a bug."""
     from safetune.state.atomic import machine_errors
 
-    what = f"use {error.filename}" if error.filename else "go on"
-    if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError):
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        return MachineError("the working folder does not exist any more", hint="change to a folder that exists")
+    unnamed = error.filename in (None, "")
+    if unnamed and isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError | IsADirectoryError):
         return None
     try:
-        with machine_errors(what):
+        with machine_errors("go on" if unnamed else f"use {os.fsdecode(error.filename)}"):
             raise error
     except MachineError as found:
         return found
+
+
+def _is_nowhere() -> bool:
+    """Say whether the working folder was deleted: every relative path then fails, most of them without a name."""
+    try:
+        os.getcwd()  # noqa: PTH109 - the same, and it works without any import
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _unwritable(error: UnicodeEncodeError) -> SafetuneError | None:
+    """Return a name that this system cannot encode as a mistake of its own; any other text is a bug."""
+    part = error.object[error.start : error.end]
+    if error.encoding != sys.getfilesystemencoding() and not any("\ud800" <= c <= "\udfff" for c in part):
+        return None
+    return UsageError(
+        f"the name {error.object!r} cannot be written in {error.encoding}", hint="rename the file or folder"
+    )
 
 
 def _usage(error: BaseException) -> SafetuneError | None:

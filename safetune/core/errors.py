@@ -3,7 +3,6 @@
 SafetuneError
   UsageError            2   the command line or an argument is wrong
     PlaybookError       2   the playbook is wrong (carries all diagnostics at once)
-  InconclusiveError     4   something that must be known is not known (never a pass)
   IntegrityError        5   stored bytes are not what the ledger says
   StalePlanError        5   the world is not the one the plan was made for
   RunError              6   training, evaluation or launch failed
@@ -71,12 +70,6 @@ class PlaybookError(UsageError):
         number = "1 mistake" if count == 1 else f"{count} mistakes, the first"
         super().__init__(f"{number} at {first.where}: {first.message}", hint=first.hint)
         self.diagnostics = diagnostics
-
-
-class InconclusiveError(SafetuneError):
-    """Something a decision needs is not known."""
-
-    exit_code = ExitCode.INCONCLUSIVE
 
 
 class IntegrityError(SafetuneError):

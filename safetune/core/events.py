@@ -42,7 +42,9 @@ class Event:
 class GateRecord:
     """What the ledger keeps of a gate: which checkpoint, against what, on which evidence, with which verdict.
 
-    `basis` identifies guardrails, suites and judges together; `attempt` counts from 1; later ones need a `reason`.
+    `definitions` are the guardrails in full, as they enter their digest `guardrails`, so that the verdict can be
+    reached again from the evidence alone. `basis` identifies guardrails, suites and judges together; `attempt` counts from 1;
+    later ones need a `reason`.
     """
 
     stage_key: str
@@ -55,6 +57,7 @@ class GateRecord:
     attempt: int
     reason: str
     results: Sequence[JSON]
+    definitions: Sequence[JSON] = ()
 
 
 def started(run: str, playbook: str, playbook_digest: str, plan: str) -> Draft:
@@ -92,13 +95,19 @@ def evaluated(subject: str, baseline: str, evidence: str, suites: Sequence[str],
 
 def gated(record: GateRecord) -> Draft:
     """A gate gave its verdict."""
-    return Draft("gated", {name: getattr(record, name) for name in record.__slots__})
+    data: dict[str, JSON] = {name: getattr(record, name) for name in record.__slots__}
+    return Draft("gated", {**data, "results": list(record.results), "definitions": list(record.definitions)})
 
 
 def promoted(channel: str, checkpoint: str, previous: str, gate: int, stage_key: str) -> Draft:
     """A channel moved to a checkpoint that passed; `gate` is the ledger line of its PASS."""
     data: dict[str, JSON] = {"channel": channel, "checkpoint": checkpoint, "previous": previous, "gate": gate}
     return Draft("promoted", {**data, "stage_key": stage_key})
+
+
+def demanding(draft: Draft, basis: str) -> Draft:
+    """Bind a promotion to the gate that the plan demands: guardrails, suites and judges by their digest `basis`."""
+    return Draft(draft.kind, {**draft.data, "basis": basis})
 
 
 def rejected(checkpoint: str, stage_key: str, verdict: str, rule: str) -> Draft:

@@ -8,7 +8,7 @@ allowed side, FAIL when the opposite bound lies on the forbidden side, INCONCLUS
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safetune.core import bounds, instrument
 from safetune.core.bounds import Bounds
@@ -94,13 +94,16 @@ class GateResult:
     guardrails: str
 
 
-def decide(guardrails: tuple[Guardrail, ...], report: EvaluationReport) -> GateResult:
-    """Decide a gate.
+def decide(guardrails: tuple[Guardrail, ...], report: EvaluationReport, attempt: int = 1) -> GateResult:
+    """Decide a gate. `attempt` counts how often this checkpoint is gated, from 1.
 
+    Asking again spends confidence: attempt k tests each limit at 1 - (1 - confidence) / 2 ** (k - 1), so that all
+    attempts together err at most twice as often as one (the alpha of a geometric series: Bonferroni).
     Warning guardrails are reported and never decide. A gate without a blocking guardrail is ERROR: something must be
     able to say no.
     """
-    results = tuple(result for guardrail in guardrails for result in _judge_guardrail(guardrail, report))
+    held = (replace(g, confidence=1 - (1 - g.confidence) / 2 ** (attempt - 1)) for g in guardrails)
+    results = tuple(result for guardrail in held for result in _judge_guardrail(guardrail, report))
     # Whatever is not plainly a warning blocks: a misspelt severity must not switch a guardrail off.
     blocking = tuple(r.verdict for r in results if r.severity != "warn")
     return GateResult(worst(blocking), results, flips(guardrails, report), guardrails_digest(guardrails))

@@ -41,7 +41,6 @@ class Facts:
     suites: Mapping[str, Fact]
     plugins: Mapping[str, Fact]
     free_bytes: int
-    ledger_head: str
     seconds_per_step: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     bytes_per_checkpoint: Mapping[str, int] = field(default_factory=dict)
     launch_files: Mapping[str, Fact] = field(default_factory=dict)
@@ -220,7 +219,11 @@ def _decide_action(
     checkpoint = standing.checkpoints[found.checkpoint]
     if found.verdict is not Verdict.PASS:
         why = f"its gate said {found.verdict} (ledger line {found.gate}); a recorded verdict is final"
-        if not found.settled and checkpoint.status != "promoted":
+        if found.verdict is Verdict.ERROR:
+            again = f'safetune evaluate PLAYBOOK {short(found.checkpoint)} --gate --reason "..."'
+            why = f"its gate could not measure (ledger line {found.gate}); once the cause is mended: {again}"
+        serving = any(promoted == found.checkpoint for _, promoted in history)
+        if not found.settled and (checkpoint.status != "promoted" or serving):
             # A run was stopped between the verdict and what follows from it, or `evaluate --gate` gave the verdict.
             why += ", and what follows from it is not recorded yet"
             return _with(planned, steps=("settle",), why=why, exit_code=found.verdict.exit_code)

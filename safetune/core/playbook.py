@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from safetune.core.digest import JSON, digest
 from safetune.core.verdict import Verdict
@@ -169,6 +170,33 @@ class Guardrail:
         }
 
 
+def guardrail_from(identity: object) -> Guardrail:
+    """Return the guardrail whose `identity` this is: the way back from a ledger line.
+
+    Raises:
+        ValueError: when a field is missing, unknown, or of another type than a guardrail has.
+    """
+    known = _exactly(identity, Guardrail.__slots__, "a guardrail")
+    limits = _exactly(known["limits"], Limits.__slots__, "its limits")
+    words = ("name", "suite", "metric", "why", "severity")
+    wrong = [n for n in words if not isinstance(known[n], str)]
+    wrong += [n for n in ("confidence", "min_samples") if not _number(known[n])]
+    wrong += [n for n, value in limits.items() if not (value is None or _number(value))]
+    if wrong or not isinstance(known["min_samples"], int):
+        raise ValueError(f"wrong type: {', '.join(wrong) or 'min_samples'}")
+    return Guardrail(**{**known, "limits": Limits(**limits)})
+
+
+def _exactly(value: object, names: tuple[str, ...], what: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or set(value) != set(names):
+        raise ValueError(f"{what} must have exactly the fields {', '.join(names)}")
+    return dict(value)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def guardrails_digest(guardrails: tuple[Guardrail, ...]) -> str:
     """Return the digest of a gate: its guardrails in name order."""
     return digest([g.identity for g in sorted(guardrails, key=lambda g: g.name)])
@@ -272,10 +300,6 @@ class Playbook:
     def source(self, name: str) -> Source:
         """Return the source called `name`; the loader has checked that it exists (KeyError otherwise)."""
         return {s.name: s for s in self.sources}[name]
-
-    def suite(self, name: str) -> Suite:
-        """Return the suite called `name`; the loader has checked that it exists (KeyError otherwise)."""
-        return {s.name: s for s in self.suites}[name]
 
     def gate_of(self, stage: Stage) -> tuple[Guardrail, ...]:
         """Return the guardrails of a stage's gate, in the order the playbook lists them."""

@@ -52,6 +52,11 @@ class CheckpointStanding:
         """Whether its last gate said PASS."""
         return bool(self.gates) and self.gates[-1].verdict is Verdict.PASS
 
+    @property
+    def freed(self) -> bool:
+        """Whether it passed a gate after it was quarantined."""
+        return self.passed and self.gates[-1].seq > self.quarantined_at
+
 
 @dataclass(frozen=True, slots=True)
 class StageStanding:
@@ -78,6 +83,18 @@ class Standing:
         """Return how often a checkpoint was gated."""
         found = self.checkpoints.get(checkpoint)
         return len(found.gates) if found else 0
+
+    def quarantined_ancestor(self, checkpoint: str) -> str:
+        """Return the nearest ancestor that is quarantined and has not passed a gate since, or an empty string."""
+        seen: set[str] = set()
+        found = self.checkpoints.get(checkpoint)
+        while found and found.parent and found.parent not in seen:
+            seen.add(found.parent)
+            parent = self.checkpoints.get(found.parent)
+            if parent and parent.status == "quarantined" and not parent.freed:
+                return found.parent
+            found = parent
+        return ""
 
     def may_return_to(self, checkpoint: str) -> bool:
         """Return whether a channel may be moved back to a checkpoint: not quarantined, and its last gate said PASS."""
@@ -206,6 +223,10 @@ def _promoted(standing: Standing, event: Event) -> Standing:
         raise _violation(event, f"checkpoint {digest[:12]} has no PASS as its last gate")
     if last.seq < found.quarantined_at:
         raise _violation(event, f"checkpoint {digest[:12]} is quarantined since line {found.quarantined_at}")
+    if ancestor := standing.quarantined_ancestor(digest):
+        raise _violation(event, f"checkpoint {digest[:12]} was trained from {ancestor[:12]}, which is quarantined")
+    if event.text("basis") not in ("", last.basis):
+        raise _violation(event, f"checkpoint {digest[:12]} passed another gate than the one that is asked for")
     before = standing.channels.get(channel)
     if not channel or event.text("previous") != (before.current if before else ""):
         raise _violation(event, f"channel {channel} was not where the promotion says it was")

@@ -153,6 +153,11 @@ def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Work
     known = store.standing().checkpoints.get(digest)
     if wanted.gate and wanted.stage and known:
         raise UsageError("a checkpoint is gated by the guardrails of the stage that made it", hint="leave out --stage")
+    if wanted.gate and known and known.stage_key not in {p.key for p in prepared.plan.stages}:
+        raise UsageError(
+            f"no stage of this playbook made {target.label}, so its guardrails may not judge it",
+            hint="use the playbook, as it was, that made the checkpoint; without --gate it is only measured",
+        )
     scope = _scope(wanted, prepared, known.stage_key if known else "")
     baseline: Subject | None = None
     if wanted.baseline:

@@ -44,9 +44,13 @@ def export(playbook: Path, store_root: Path, where: tuple[str, Path], listener: 
     store = Store.open(store_root)
     subject, digest = Subjects(prepared.model, store, listener).named(target or prepared.playbook.channel)
     found = store.standing().checkpoints.get(digest)
-    if found is None or found.status != "promoted":
+    if found is None or found.status != "promoted" or not found.passed:
         state = found.status if found else "not a checkpoint of the store"
-        raise UsageError(f"{subject.label} is {state}; only promoted checkpoints are exported", hint="safetune status")
+        failed = ", but its last gate did not say PASS" if found and found.status == "promoted" else ""
+        raise UsageError(
+            f"{subject.label} is {state}{failed}; only promoted checkpoints that pass are exported",
+            hint="safetune status",
+        )
     launcher: Launcher = load("launcher", "local")  # type: ignore[assignment]
     with scratch_folder(store.scratch / f"export-{os.getpid()}") as scratch:
         output = str(scratch / "model")
@@ -55,5 +59,10 @@ def export(playbook: Path, store_root: Path, where: tuple[str, Path], listener: 
         run_jobs([(Job(scratch, "merge"), f"export {subject.label}", launcher)], listener)
         with machine_errors(f"write {folder}"):
             folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(output, folder)
+            partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+            try:
+                shutil.move(output, partial)  # it may be a copy to another disk, and break off
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     return ExportResult(subject.label, digest, folder, sum(f.stat().st_size for f in folder.iterdir()))

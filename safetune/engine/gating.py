@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from safetune.core.digest import JSON
-from safetune.core.errors import UsageError
+from safetune.core.errors import StalePlanError, UsageError
 from safetune.core.events import GateRecord, evaluated, gated
 from safetune.core.evidence import EvaluationReport
 from safetune.core.gate import GateResult, LimitResult, decide
@@ -54,7 +54,12 @@ def gate_checkpoint(store: Store, pair: tuple[Subject, Subject | None], order: G
     against = baseline.identity if baseline else ""
     names = [m.suite.name for m in order.measured]
     store.commit(evaluated(candidate.identity, against, evidence, names, order.stage_key))
-    result = decide(order.guardrails, report)
+    result = decide(order.guardrails, report, attempt)
+    if Store.open(store.root).standing().attempts(candidate.identity) + 1 != attempt:
+        raise StalePlanError(
+            f"checkpoint {candidate.label} was gated by somebody else meanwhile; this measurement is kept as evidence",
+            hint="safetune log",
+        )
     record = GateRecord(
         stage_key=order.stage_key,
         checkpoint=candidate.identity,
@@ -66,6 +71,7 @@ def gate_checkpoint(store: Store, pair: tuple[Subject, Subject | None], order: G
         attempt=attempt,
         reason=order.reason if attempt > 1 else "",
         results=gate_rows(result),
+        definitions=[g.identity for g in order.guardrails],
     )
     return Gated(result, store.commit(gated(record)), evidence, report)
 

@@ -30,7 +30,7 @@ _GRACE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class _Child:
-    """A running job: its process, its log and how far its progress file was read."""
+    """A running job: its process, its log, how far its progress file was read, and whether its failure matters."""
 
     job: Job
     subject: str
@@ -38,6 +38,7 @@ class _Child:
     log: IO[bytes]
     offset: int = 0
     outcome: Mapping[str, JSON] = field(default_factory=dict)
+    needed: bool = True
 
 
 def write_job(folder: Path, content: Mapping[str, JSON]) -> None:
@@ -48,8 +49,14 @@ def write_job(folder: Path, content: Mapping[str, JSON]) -> None:
     write_atomic(folder / "job.json", canonical(content))
 
 
-def run_jobs(work: Sequence[tuple[Job, str, Launcher]], listener: Listener) -> tuple[Mapping[str, JSON], ...]:
-    """Run jobs side by side, each with the name to show for it, and return their outcomes in the order given.
+def run_jobs(
+    work: Sequence[tuple[Job, str, Launcher]],
+    listener: Listener,
+    beside: Sequence[tuple[Job, str, Launcher]] = (),
+) -> tuple[Mapping[str, JSON], ...]:
+    """Run jobs side by side, each with the name to show for it, and return the outcomes of `work` in the order given.
+
+    What runs `beside` is welcome and not needed: when it fails, it is said, and the work goes on.
 
     Raises:
         RunError: when any of them fails; the others are stopped first.
@@ -58,8 +65,9 @@ def run_jobs(work: Sequence[tuple[Job, str, Launcher]], listener: Listener) -> t
     with terminate_as_interrupt():
         children: list[_Child] = []
         try:
-            for job, subject, launcher in work:
+            for number, (job, subject, launcher) in enumerate((*work, *beside)):
                 children.append(_start(job, subject, launcher))
+                children[-1].needed = number < len(work)
             _follow(children, listener)
         except KeyboardInterrupt:
             raise InterruptedRun(
@@ -67,7 +75,7 @@ def run_jobs(work: Sequence[tuple[Job, str, Launcher]], listener: Listener) -> t
             ) from None
         finally:
             _stop(children)
-    return tuple(child.outcome for child in children)
+    return tuple(child.outcome for child in children if child.needed)
 
 
 @contextmanager
@@ -151,7 +159,12 @@ def _follow(children: list[_Child], listener: Listener) -> None:
             _pass_on(child, listener)
             if ended:
                 waiting.remove(child)
-                child.outcome = _outcome(child)
+                try:
+                    child.outcome = _outcome(child)
+                except RunError as error:
+                    if child.needed:
+                        raise
+                    listener(Progress("note", child.subject, {"text": f"{error.message}; it will be done later"}))
         if waiting:
             time.sleep(_POLL_SECONDS)
 

@@ -73,7 +73,6 @@ class SavedPlan:
 
     playbook: Path
     bindings: Mapping[str, str]
-    digest: str
 
 
 def is_plan(path: Path) -> bool:
@@ -92,7 +91,7 @@ def read_plan(path: Path) -> SavedPlan:
         if content["schema"] != "safetune-plan/1":
             raise UsageError(f"{path} is a plan of another format: {content['schema']}", hint="make it again")
         bindings = {str(k): str(v) for k, v in content["bindings"].items()}
-        return SavedPlan(Path(content["path"]), bindings, str(content["digest"]))
+        return SavedPlan(Path(content["path"]), bindings)
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist", hint="safetune plan PLAYBOOK -o plan.json") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from safetune.core.diagnostics import did_you_mean
 from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import IntegrityError, SafetuneError, UsageError
 from safetune.core.evidence import Prompt
@@ -19,6 +20,8 @@ from safetune.protocols import Judge, PromptGenerator
 from safetune.state.files import sha256_file
 
 DATA_ROOT_VARIABLE = "SAFETUNE_DATA_ROOT"
+
+_Numbered = tuple[int, Mapping[str, object]]  # a row, and its number in the file
 
 
 def load_prompts(suite: Suite) -> tuple[Prompt, ...]:
@@ -79,7 +82,8 @@ def locate(suite: Suite) -> Path:
     return path
 
 
-def _rows(suite: Suite) -> Iterable[Mapping[str, object]]:
+def _rows(suite: Suite) -> Sequence[_Numbered]:
+    """Return the rows that the suite wants, each with its number in the file."""
     path = locate(suite)
     found = sha256_file(path)
     if suite.prompts.sha256 and found != suite.prompts.sha256:
@@ -123,25 +127,41 @@ def _json_row(path: Path, number: int, line: str) -> Mapping[str, object]:
     return row
 
 
-def _select(suite: Suite, rows: list[Mapping[str, object]]) -> list[Mapping[str, object]]:
-    """Keep the rows that the suite's `where` asks for.
+def _select(suite: Suite, rows: list[Mapping[str, object]]) -> list[_Numbered]:
+    """Keep the rows that the suite's `where` asks for, each with its number.
 
     A column equals the value; a key that ends in `_prefix`, `_not_prefix` or `_not` asks for something else.
     """
+    numbered = list(enumerate(rows, start=1))
     where = suite.prompts.options.get("where")
     if not isinstance(where, Mapping):
-        return rows
-    return [row for row in rows if all(_matches(row, key, value) for key, value in where.items())]
+        return numbered
+    return [row for row in numbered if all([_matches(suite, row, key, value) for key, value in where.items()])]
 
 
-def _matches(row: Mapping[str, object], key: str, value: JSON) -> bool:
-    if key.endswith("_not_prefix"):
-        return not _cell(row, key.removesuffix("_not_prefix")).startswith(str(value))
-    if key.endswith("_prefix"):
-        return _cell(row, key.removesuffix("_prefix")).startswith(str(value))
-    if key.endswith("_not"):
-        return _cell(row, key.removesuffix("_not")) != str(value)
-    return _cell(row, key) == str(value)
+def _matches(suite: Suite, row: _Numbered, key: str, value: JSON) -> bool:
+    suffix = next((s for s in ("_not_prefix", "_prefix", "_not") if key.endswith(s)), "")
+    cell, wanted = _named_cell(suite, row, key.removesuffix(suffix), "where"), str(value)
+    met = cell.startswith(wanted) if suffix.endswith("_prefix") else cell == wanted
+    return not met if suffix.startswith("_not") else met
+
+
+def _named_cell(suite: Suite, row: _Numbered, name: str, where: str) -> str:
+    """Return the cell of a column that the suite names.
+
+    Raises:
+        UsageError: when the row has no such column: a misspelt name must not switch off what it was written for.
+    """
+    number, cells = row
+    if name not in cells:
+        known = sorted(str(column) for column in cells)
+        near = did_you_mean(name, known)
+        raise UsageError(
+            f'suite {suite.name}: row {number} has no column "{name}", which `{where}` names'
+            f"{f'; {near}' if near else ''}",
+            hint=f"the columns of the row: {', '.join(known) or 'none'}",
+        )
+    return _cell(cells, name)
 
 
 def _cell(row: Mapping[str, object], name: str) -> str:
@@ -150,20 +170,27 @@ def _cell(row: Mapping[str, object], name: str) -> str:
     return "" if value is None else str(value)
 
 
-def _prompt(suite: Suite, number: int, row: Mapping[str, object]) -> Prompt:
+def _prompt(suite: Suite, number: int, row: _Numbered) -> Prompt:
+    """Return the prompt of a row, which is the one called `number` among those that the suite wants."""
     columns = suite.prompts.options.get("columns")
     names: Mapping[str, JSON] = columns if isinstance(columns, Mapping) else {}
 
-    def column(role: str, default: str) -> str:
-        name = names.get(role, default)
-        return "" if name is None or name == "" else _cell(row, str(name))
+    def column(role: str, chosen: str = "", usual: str = "") -> str:
+        """Return what the suite names for a role; only a usual name, which nobody wrote, may be absent."""
+        if role in names:
+            name = names[role]
+            return "" if name is None or name == "" else _named_cell(suite, row, str(name), f"columns: {role}")
+        return _named_cell(suite, row, chosen, role) if chosen else _cell(row[1], usual)
 
-    text = column("prompt", "prompt")
+    text = column("prompt", usual="prompt")
     if not text.strip():
-        raise UsageError(f"suite {suite.name}: row {number} has no prompt text")
-    item_id = column("id", "id") or f"{suite.name}-{number:05d}"
+        raise UsageError(f"suite {suite.name}: row {row[0]} has no prompt text")
     return Prompt(
-        item_id, text, column("slice", suite.slice), column("cluster", suite.cluster), column("reference", "reference")
+        item_id=column("id", usual="id") or f"{suite.name}-{number:05d}",
+        text=text,
+        slice=column("slice", suite.slice),
+        cluster=column("cluster", suite.cluster),
+        reference=column("reference", usual="reference"),
     )
 
 

@@ -7,17 +7,25 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetune.core.digest import JSON
+from safetune.core.digest import JSON, short
 from safetune.core.errors import ExitCode, IntegrityError, RunError, SafetuneError, StalePlanError, UsageError
 from safetune.core.events import admitted, failed, finished, started, trained
-from safetune.core.gate import GateResult
+from safetune.core.gate import GateResult, decide
+from safetune.core.objective import History, Objective, objectives
 from safetune.core.plan import PlannedStage, evidence_basis, suites_of
 from safetune.core.playbook import Sprint, Stage
+from safetune.core.standing import Standing
 from safetune.core.verdict import Verdict
 from safetune.engine import checkpoints
 from safetune.engine.gating import Gated, GateOrder, gate_checkpoint
 from safetune.engine.jobs import run_jobs, terminate_as_interrupt
-from safetune.engine.measure import Workplace, default_workers, generation_jobs, read_suites
+from safetune.engine.measure import (
+    Workplace,
+    default_workers,
+    generation_jobs,
+    read_evidence,
+    read_suites,
+)
 from safetune.engine.planning import Prepared
 from safetune.engine.settle import Ruling, Settled, settle
 from safetune.engine.subjects import Subjects
@@ -29,7 +37,7 @@ from safetune.state.store import Store
 
 @dataclass(frozen=True, slots=True)
 class StageOutcome:
-    """How one stage ended: `outcome` is cached, promoted, rejected, held, rolled back or blocked.
+    """How one stage ended: `outcome` is cached, promoted, confirmed, rejected, held, rolled back or blocked.
 
     `gate` and the digest of its `evidence` are there when this run gated the stage, `verdict` also when it settled by
     a verdict of the ledger.
@@ -54,6 +62,7 @@ class RunResult:
     current: str
     stages: tuple[StageOutcome, ...]
     exit_code: ExitCode
+    objectives: tuple[Objective, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +133,7 @@ class _Runner:
                 plan = planned[sprint.name, stage.name]
                 outcome = self._stage(sprint, stage, plan, previous)
                 self._outcomes.append(outcome)
-                if outcome.outcome not in ("cached", "promoted"):
+                if outcome.outcome not in ("cached", "confirmed", "promoted"):
                     return plan.exit_code if outcome.outcome == "blocked" else _exit_code(outcome)
                 previous = outcome.checkpoint
         return ExitCode.DONE
@@ -152,7 +161,7 @@ class _Runner:
             else:
                 found = self._gate(stage, plan, previous)
                 gate, evidence, verdict, line = found.result, found.evidence, found.result.verdict, found.line
-            settled = self._settle(sprint, plan, verdict, line)
+            settled = self._settle((sprint, stage), plan, verdict, line)
         self._say("settled", plan, outcome=settled.outcome, verdict=verdict.value, checkpoint=plan.checkpoint)
         return StageOutcome(
             sprint=sprint.name,
@@ -191,7 +200,7 @@ class _Runner:
             measured = read_suites(suites_of(self._playbook, stage))
             beside = generation_jobs(start, measured, replace(self._place(plan), workers=1))
         try:
-            outcome = run_jobs((job, *beside), self._settings.listener)[0]
+            outcome = run_jobs((job,), self._settings.listener, beside)[0]
             made = adopt(self._store.objects, outcome, (self._prepared.model.identity, previous), folder)
         except SafetuneError as error:
             if error.exit_code is not ExitCode.INTERRUPTED:
@@ -214,9 +223,12 @@ class _Runner:
         pair = self._subjects.checkpoint(plan.checkpoint), self._subjects.checkpoint(previous)
         suites = suites_of(self._playbook, stage)
         guardrails = self._playbook.gate_of(stage)
-        basis = evidence_basis(guardrails, suites, self._prepared.facts)
-        order = GateOrder(plan.key, guardrails, read_suites(suites), basis, self._settings.reason)
+        order = GateOrder(plan.key, guardrails, read_suites(suites), self._basis(stage), self._settings.reason)
         return gate_checkpoint(self._store, pair, order, self._place(plan))
+
+    def _basis(self, stage: Stage) -> str:
+        suites = suites_of(self._playbook, stage)
+        return evidence_basis(self._playbook.gate_of(stage), suites, self._prepared.facts)
 
     def _recorded_gate(self, plan: PlannedStage) -> tuple[Verdict, int]:
         """Return the verdict of the ledger that is still to be followed, and its line."""
@@ -226,16 +238,41 @@ class _Runner:
             raise IntegrityError(f"stage {plan.stage} has no such gate in the ledger", hint="safetune verify")
         return found.verdict, found.gate
 
-    def _settle(self, sprint: Sprint, plan: PlannedStage, verdict: Verdict, line: int) -> Settled:
+    def _settle(self, where: tuple[Sprint, Stage], plan: PlannedStage, verdict: Verdict, line: int) -> Settled:
+        sprint, stage = where
         keys = frozenset(p.key for p in self._prepared.plan.stages if p.sprint == sprint.name)
-        ruling = Ruling(plan.checkpoint, plan.key, verdict, line, keys)
-        settled = settle(self._playbook, self._store.standing(), ruling)
+        standing = Store.open(self._store.root).standing()  # somebody may have rolled back while this stage trained
+        ruling = Ruling(plan.checkpoint, plan.key, verdict, line, keys, self._basis(stage))
+        settled = settle(self._playbook, standing, ruling)
         if verdict is Verdict.PASS:
+            self._check_ancestors(plan, standing)
             checkpoints.verify(self._store.objects, plan.checkpoint)
+            self._decide_again(stage, plan, line)
         if settled.moved_to:
             checkpoints.verify(self._store.objects, settled.moved_to)
         self._store.commit(*settled.drafts)
         return settled
+
+    def _check_ancestors(self, plan: PlannedStage, standing: Standing) -> None:
+        if ancestor := standing.quarantined_ancestor(plan.checkpoint):
+            raise StalePlanError(
+                f"{short(plan.checkpoint)} passed, but {short(ancestor)}, which it was trained from, was rolled back "
+                "meanwhile; it is not promoted",
+                hint=f'safetune evaluate PLAYBOOK {short(ancestor)} --gate --reason "..." frees it, or train anew',
+            )
+
+    def _decide_again(self, stage: Stage, plan: PlannedStage, line: int) -> None:
+        """Reach the verdict once more from the evidence as it is stored now; a promotion rests on nothing else."""
+        gate = next(g for g in self._store.standing().checkpoints[plan.checkpoint].gates if g.seq == line)
+        self._store.objects.verify(gate.evidence)
+        report = read_evidence(self._store.objects.path(gate.evidence))
+        attempt = self._store.standing().checkpoints[plan.checkpoint].gates.index(gate) + 1
+        again = decide(self._playbook.gate_of(stage), report, attempt)
+        if report.subject != plan.checkpoint or again.verdict is not Verdict.PASS:
+            raise IntegrityError(
+                f"the stored evidence of {short(plan.checkpoint)} does not say PASS; it is not promoted",
+                hint="safetune verify",
+            )
 
     # -- what is said ------------------------------------------------------------------------------------------------
 
@@ -243,9 +280,16 @@ class _Runner:
         self._settings.listener(Progress(kind, f"{plan.sprint}/{plan.stage}", fields))
 
     def _result(self, code: ExitCode) -> RunResult:
-        channel = self._store.standing().channels.get(self._playbook.channel)
-        current = channel.current if channel else ""
-        return RunResult(self._playbook.name, self._playbook.channel, current, tuple(self._outcomes), code)
+        history = History(self._store.events(), self._store.standing())
+        channel = history.standing.channels.get(self._playbook.channel)
+        return RunResult(
+            playbook=self._playbook.name,
+            channel=self._playbook.channel,
+            current=channel.current if channel else "",
+            stages=tuple(self._outcomes),
+            exit_code=code,
+            objectives=objectives(self._playbook, self._prepared.plan.stages, self._prepared.facts, history),
+        )
 
 
 def _code_of(error: BaseException) -> ExitCode:

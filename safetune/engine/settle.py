@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safetune.core.events import Draft, held, promoted, rejected, rolled_back
+from safetune.core.digest import short
+from safetune.core.events import Draft, demanding, held, promoted, rejected, rolled_back
 from safetune.core.playbook import Playbook, RollbackRule
 from safetune.core.standing import Standing
 from safetune.core.verdict import Verdict
@@ -12,7 +14,10 @@ from safetune.core.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a verdict led to: the events to commit, `outcome` in one word, and where the channel was moved back to."""
+    """What a verdict led to: the events to commit, `outcome`, and where the channel was moved back to.
+
+    `outcome` is promoted, confirmed (it passed again and its channel holds it), rejected, held or rolled back.
+    """
 
     drafts: tuple[Draft, ...]
     outcome: str
@@ -22,37 +27,78 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """A gated candidate: its verdict, the ledger line of its gate, and the sprint whose checkpoints may be undone."""
+    """A gated candidate: its verdict, the ledger line of its gate, the sprint whose checkpoints may be undone, and the
+    identity of the gate that the plan demands.
+    """
 
     checkpoint: str
     stage_key: str
     verdict: Verdict
     gate: int
     sprint_keys: frozenset[str]
+    basis: str = ""
 
 
 def settle(playbook: Playbook, standing: Standing, ruling: Ruling) -> Settled:
-    """Turn a verdict into events. Only PASS promotes; without a matching rule the candidate is rejected."""
+    """Turn a verdict into events. Only PASS promotes; without a matching rule the candidate is rejected.
+
+    A rollback comes before the refusal that caused it: after a crash between the two lines the refusal is still to be
+    written, so the rule is applied again instead of being forgotten.
+    """
     channel = standing.channels.get(playbook.channel)
     current = channel.current if channel else ""
+    history = [checkpoint for _, checkpoint in channel.history] if channel else []
     if ruling.verdict is Verdict.PASS:
-        draft = promoted(playbook.channel, ruling.checkpoint, current, ruling.gate, ruling.stage_key)
-        return Settled((draft,), "promoted")
+        return _passed(playbook.channel, history, current, ruling)
     rule = next((r for r in playbook.rollback if ruling.verdict in r.on), None)
+    candidate = standing.checkpoints.get(ruling.checkpoint)
+    if candidate and candidate.status == "promoted":
+        return _fallen(playbook.channel, standing, ruling, rule)
     if rule and rule.then == "hold":
         return Settled((held(ruling.checkpoint, ruling.stage_key, ruling.verdict.value),), "held")
-    text = rule_text(rule)
-    refusal = rejected(ruling.checkpoint, ruling.stage_key, ruling.verdict.value, text)
+    refusal = rejected(ruling.checkpoint, ruling.stage_key, ruling.verdict.value, rule_text(rule))
     if rule is None or rule.to == "last-promoted":
         return Settled((refusal,), "rejected")
-    target, undone = _sprint_start(standing, playbook.channel, ruling.sprint_keys)
-    if not undone:
+    kept = _before_sprint(standing, history, ruling.sprint_keys)
+    if len(kept) == len(history):
         return Settled((refusal,), "rejected", note="nothing of this sprint had been promoted")
-    if not target:
-        note = f"channel {playbook.channel} held nothing before this sprint, so it stays at {current[:12]}"
+    move = _move(standing, history, kept)
+    if move is None:
+        note = f"channel {playbook.channel} held nothing before this sprint, so it stays at {short(current)}"
         return Settled((refusal,), "rejected", note=note)
-    back = rolled_back((playbook.channel, current, target), f"gate {ruling.verdict.value}", text, undone)
-    return Settled((refusal, back), "rolled back", target)
+    target, undone = move
+    back = rolled_back((playbook.channel, current, target), f"gate {ruling.verdict.value}", rule_text(rule), undone)
+    return Settled((back, refusal), "rolled back", target)
+
+
+def _passed(channel: str, history: Sequence[str], current: str, ruling: Ruling) -> Settled:
+    """Promote, unless the channel holds it already: gating an earlier stage again must not move a channel back."""
+    if ruling.checkpoint in history:
+        note = f"channel {channel} holds it already and stays at {short(current)}"
+        return Settled((), "confirmed", note=note)
+    draft = promoted(channel, ruling.checkpoint, current, ruling.gate, ruling.stage_key)
+    return Settled((demanding(draft, ruling.basis),), "promoted")
+
+
+def _fallen(channel: str, standing: Standing, ruling: Ruling, rule: RollbackRule | None) -> Settled:
+    """A promoted checkpoint did not pass a new gate: it cannot be refused any more, so the channel moves off it."""
+    found = standing.channels.get(channel)
+    history = [checkpoint for _, checkpoint in found.history] if found else []
+    if found is None or ruling.checkpoint not in history:
+        return Settled((), "held", note=f"it is not on channel {channel}, so nothing there is moved")
+    if rule and rule.then == "hold":
+        return Settled((), "held", note=f"the rule is to hold, so channel {channel} stays at {short(found.current)}")
+    kept = history[: history.index(ruling.checkpoint)]
+    if rule and rule.to == "sprint-start":
+        kept = _before_sprint(standing, kept, ruling.sprint_keys)
+    move = _move(standing, history, kept)
+    if move is None:
+        note = f"channel {channel} holds nothing to go back to, so it stays at {short(found.current)}"
+        return Settled((), "held", note=note)
+    target, undone = move
+    back = rolled_back((channel, found.current, target), f"gate {ruling.verdict.value}", rule_text(rule), undone)
+    refusal = rejected(ruling.checkpoint, ruling.stage_key, ruling.verdict.value, rule_text(rule))
+    return Settled((back, refusal), "rolled back", target)
 
 
 def rule_text(rule: RollbackRule | None) -> str:
@@ -62,12 +108,18 @@ def rule_text(rule: RollbackRule | None) -> str:
     return f"on {', '.join(v.value for v in rule.on)} to {rule.to} then {rule.then}"
 
 
-def _sprint_start(standing: Standing, channel: str, sprint_keys: frozenset[str]) -> tuple[str, tuple[str, ...]]:
-    """Return where the channel was before the sprint's first promotion that still stands, and what that undoes."""
-    found = standing.channels.get(channel)
-    history = [checkpoint for _, checkpoint in found.history] if found else []
-    undone: list[str] = []
-    while history and standing.checkpoints[history[-1]].stage_key in sprint_keys:
-        undone.append(history.pop())
-    usable = [c for c in history if standing.may_return_to(c)]
-    return (usable[-1] if usable else ""), tuple(dict.fromkeys(undone))
+def _before_sprint(standing: Standing, history: Sequence[str], sprint_keys: frozenset[str]) -> list[str]:
+    """Return the promotions without those at the end that this sprint made."""
+    kept = list(history)
+    while kept and standing.checkpoints[kept[-1]].stage_key in sprint_keys:
+        kept.pop()
+    return kept
+
+
+def _move(standing: Standing, history: Sequence[str], kept: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
+    """Return the last of `kept` that a channel may go back to, and everything promoted after it; None when none may."""
+    for place in range(len(kept) - 1, -1, -1):
+        if standing.may_return_to(kept[place]):
+            after = (checkpoint for checkpoint in history[place + 1 :] if checkpoint != kept[place])
+            return kept[place], tuple(dict.fromkeys(after))
+    return None

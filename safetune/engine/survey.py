@@ -30,7 +30,6 @@ def survey(playbook: Playbook, model: BaseModel, events: Iterable[Event], where:
         suites={suite.name: suite_fact(suite) for suite in playbook.suites},
         plugins=_plugin_facts(playbook),
         free_bytes=_free_bytes(store),
-        ledger_head=f"{events[-1].seq}" if events else "",
         seconds_per_step=_seconds_per_step(events),
         bytes_per_checkpoint=_bytes_per_checkpoint(events),
         launch_files=_launch_files(playbook, sums),

@@ -1,4 +1,8 @@
-"""Verify a store from its bytes alone: chain, rules, objects, evidence, pointers. Nothing is written."""
+"""Verify a store from its bytes alone: chain, rules, objects, evidence, gates, pointers. Nothing is written.
+
+Every gate is decided again on the labels in its evidence, and the line must say the same. The judge is not run again:
+that the labels fit the responses is taken from the evidence.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from safetune.core.digest import JSON, short
+from safetune.core.digest import short
 from safetune.core.errors import IntegrityError, SafetuneError, UsageError
 from safetune.core.events import Event
 from safetune.core.evidence import EvaluationReport
 from safetune.core.standing import Standing, fold
-from safetune.core.verdict import Verdict, worst
 from safetune.engine.checkpoints import lineage
 from safetune.engine.measure import read_evidence
+from safetune.engine.regate import differences, guardrails_of
 from safetune.state.look import Look, look
 from safetune.state.objects import is_digest
 from safetune.state.store import Store, check_format
 
 _BACKUP = "restore it from a backup, then: safetune verify"
+_GATE_AGAIN = "do not trust this verdict; gate the checkpoint again"
 _MOST_VIOLATIONS = 50
 _STATUS = "nothing is lost: safetune status mends it"
 
@@ -186,7 +191,7 @@ class _Verifier:
                 where = f"ledger line {event.seq} (gated)"
                 if (event.text("checkpoint"), event.text("baseline"), event.text("evidence")) not in measured:
                     what = "its evidence was never recorded as an evaluation of that checkpoint"
-                    self._found(where, what, "do not trust this verdict; gate the checkpoint again")
+                    self._found(where, what, _GATE_AGAIN)
                 self._try(where, partial(self._gate, event))
 
     def _evidence(self, event: Event, subject: str) -> EvaluationReport | None:
@@ -200,17 +205,11 @@ class _Verifier:
         return report
 
     def _gate(self, event: Event) -> None:
-        """Check that the verdict follows from its results, and the figures of each from the stored responses."""
-        rows = event.data.get("results")
-        results = [r for r in rows if isinstance(r, Mapping)] if isinstance(rows, Sequence) else []
-        blocking = tuple(Verdict(str(r["verdict"])) for r in results if r["severity"] == "block")
-        if worst(blocking) != event.text("verdict"):
-            raise IntegrityError(f"the verdict {event.text('verdict')} does not follow from its blocking results")
+        """Decide the gate again; every way in which the line says something else is a finding."""
+        guardrails = guardrails_of(event.data)
         report = self._evidence(event, "checkpoint")
-        known = _counts(report) if report else set()
-        for row in results if report else ():
-            if row["slice"] == "" and _figures(row) not in known:
-                raise IntegrityError(f"the figures of guardrail {row['guardrail']} are not those of the evidence")
+        for what in differences(event.data, guardrails, report) if report else ():
+            self._found(f"ledger line {event.seq} (gated)", what, _GATE_AGAIN)
 
     # -- caches and leftovers ----------------------------------------------------------------------------------------
 
@@ -243,18 +242,3 @@ def _noting(events: Iterable[Event], reached: list[Event]) -> Iterator[Event]:
 
 def _shown(checkpoint: str) -> str:
     return repr(short(checkpoint)) if checkpoint else "nothing"
-
-
-def _counts(report: EvaluationReport) -> set[tuple[int, int] | None]:
-    """Return (events, n) of the candidate for every metric of every suite, counted from the stored items."""
-    found: set[tuple[int, int] | None] = {None}
-    for suite in report.suites:
-        for metric in suite.metrics:
-            found.add((sum(i.label in metric.counts for i in suite.candidate), len(suite.candidate)))
-    return found
-
-
-def _figures(row: Mapping[str, JSON]) -> tuple[JSON, JSON] | None:
-    """Return (events, n) of one recorded result, None where nothing was measured."""
-    seen = row["candidate"]
-    return (seen["events"], seen["n"]) if isinstance(seen, Mapping) else None

@@ -46,6 +46,10 @@ def _source_problems(whole: Node) -> Iterator[Diagnostic]:
         wrong = file_problem(uri, "the source file") if uri is not None and uri.text.strip() else None
         if wrong is not None:
             yield wrong
+        uses = dict(source.texts_of("use"))
+        if "train" in uses and "evaluate" in uses:
+            message = "`evaluate` has no effect beside `train`: it only keeps rows out of training"
+            yield uses["evaluate"].place.diagnostic("SP313", message, "keep one of the two")
 
 
 def _guardrail_problems(guardrail: Node, suites: Mapping[str, Node | None]) -> Iterator[Diagnostic]:

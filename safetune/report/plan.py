@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -106,11 +107,21 @@ def _stage_row(stage: PlannedStage, where: Mapping[str, str]) -> tuple[str, ...]
     return sign, title, name(stage.action), f"{steps}: {why}" if steps else why
 
 
+def _titles(plan: Plan) -> Mapping[tuple[str, str], str]:
+    """Return how lines about a stage call it: by its name, with the sprint where another sprint has the same name."""
+    often = Counter(s.stage for s in plan.stages)
+    return {
+        (s.sprint, s.stage): f"{name(s.sprint)}/{name(s.stage)}" if often[s.stage] > 1 else name(s.stage)
+        for s in plan.stages
+    }
+
+
 def _gates(preview: Preview, paint: Paint) -> list[str]:
     """One line per limit of every stage that will be gated, and the assumptions behind the figures once."""
     gated = {(s.sprint, s.stage) for s in preview.plan.stages if any(step.startswith("gate") for step in s.steps)}
     found = [(s, power) for s in preview.stages if (s.sprint, s.stage) in gated for power in s.power]
-    rows = [(name(s.stage), *_power_row(power)) for s, power in found]
+    titles = _titles(preview.plan)
+    rows = [(titles[s.sprint, s.stage], *_power_row(power)) for s, power in found]
     lines = []
     for (_, power), line in zip(found, columns(rows), strict=True):
         before, word, after = line.rpartition(f"likely {name(power.likely)}")
@@ -159,20 +170,21 @@ def _rollback(plan: Plan) -> list[str]:
 
 def _launches(preview: Preview) -> list[str]:
     trained = {(s.sprint, s.stage) for s in preview.plan.stages if "train" in s.steps}
+    titles = _titles(preview.plan)
     stages: dict[str, list[str]] = {}
     for stage in preview.stages:
         if (stage.sprint, stage.stage) in trained:
-            stages.setdefault(stage.launch, []).append(name(stage.stage))
+            stages.setdefault(stage.launch, []).append(titles[stage.sprint, stage.stage])
     return [_line("launch", f"{', '.join(names)}: {render_untrusted(c, _COMMAND)}") for c, names in stages.items()]
 
 
 def _costs(plan: Plan) -> list[str]:
     """Return what training is expected to take, with where each figure comes from; what is unknown stays unknown."""
-    costs = []
+    costs, titles = [], _titles(plan)
     for stage in (s for s in plan.stages if "train" in s.steps):
         origin = f" ({render_untrusted(stage.seconds_origin, _SENTENCE)})" if stage.seconds is not None else ""
         about = "about " if stage.seconds is not None else ""
-        costs.append(f"training {name(stage.stage)}: {about}{duration(stage.seconds)}{origin}")
+        costs.append(f"training {titles[stage.sprint, stage.stage]}: {about}{duration(stage.seconds)}{origin}")
     return costs or ["no training"]
 
 

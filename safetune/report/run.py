@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from safetune.core.errors import EXIT_CODE_MEANINGS, ExitCode
+from safetune.core.objective import MET, NOT_MET
 from safetune.report.gate import GateView, gate_json, gate_lines
+from safetune.report.json_view import jsonable
 from safetune.report.text import PLAIN, Paint, columns, digest_text, name
 from safetune.report.untrusted import render_untrusted
 
@@ -25,10 +27,21 @@ def run_lines(result: RunResult, paint: Paint = PLAIN) -> list[str]:
     rows = [(_title(s), name(s.outcome), digest_text(s.checkpoint), _note(s)) for s in result.stages]
     lines += [f"RUN {paint.strong(name(result.playbook))}"]
     lines += [f"  {line}" for line in columns(rows)]
+    lines += _objectives(result, paint)
     lines.append(f"  channel {name(result.channel)} stands at {digest_text(result.current)}")
     meaning = EXIT_CODE_MEANINGS[result.exit_code]
     lines.append(f"  exit code {int(result.exit_code)}: {meaning}")
     return lines + [f"  next: {text}" for text in _next(result)]
+
+
+def _objectives(result: RunResult, paint: Paint) -> list[str]:
+    """One line per sprint: whether its objective was met, and by what."""
+    marks = {MET: "PASS", NOT_MET: "FAIL"}
+    return [
+        f"  sprint {name(o.sprint)}: objective {paint.verdict(marks.get(o.outcome, 'INCONCLUSIVE'), name(o.outcome))} "
+        f"({render_untrusted(o.why, _SENTENCE)}): {render_untrusted(o.objective, _SENTENCE)}"
+        for o in result.objectives
+    ]
 
 
 def _title(stage: StageOutcome) -> str:
@@ -67,4 +80,5 @@ def run_json(result: RunResult) -> Mapping[str, object]:
             }
             for stage in result.stages
         ],
+        "objectives": jsonable(result.objectives),
     }

@@ -176,11 +176,12 @@ def rows(root: Path) -> list[Row]:
 
 def forge(root: Path, changed: list[Row]) -> None:
     """Write lines with numbers, links and head that fit: what somebody with access to the store could do."""
-    data, prev = b"", GENESIS
+    lines, prev = [], GENESIS
     for number, row in enumerate(changed, start=1):
         line = canonical({**row, "seq": number, "prev": prev}) + b"\n"
-        data, prev = data + line, sha256_hex(line)
-    (root / "ledger.jsonl").write_bytes(data)
+        lines.append(line)
+        prev = sha256_hex(line)
+    (root / "ledger.jsonl").write_bytes(b"".join(lines))
     (root / "ledger.head").write_bytes(canonical({"seq": len(changed), "hash": prev}))
 
 
@@ -235,7 +236,8 @@ def _lines_swapped(found: list[Row], rng: random.Random) -> None:
 
 def _odd_types(found: list[Row], rng: random.Random) -> None:
     data = rng.choice(found)["data"]
-    data[rng.choice(sorted(set(data) - {"figures", "suites"}))] = rng.choice([None, [], {"a": 1}, 7, True])
+    name = rng.choice(sorted(set(data) - {"figures", "suites"}))
+    data[name] = rng.choice([v for v in (None, [], {"a": 1}, 7, True) if type(v) is not type(data[name])])
 
 
 def _unknown_kind(found: list[Row], rng: random.Random) -> None:

@@ -148,12 +148,14 @@ class Desk:
         metric = Metric("refusal_rate", ("refusal",), "higher")
         suite = SuiteEvidence("asks", "d", "refusal", "1", (metric,), 1, (item,), (), ("refusal", "compliance"))
         folder = self.root / f"evidence-{name}"
-        write_evidence(EvaluationReport(checkpoint, baseline, (suite,)), folder)
+        report = EvaluationReport(checkpoint, baseline, (suite,))
+        write_evidence(report, folder)
         evidence = store.objects.adopt(folder)
         store.commit(evaluated(checkpoint, baseline, evidence, ["asks"], key))
-        figures = {"guardrail": "answers", "slice": "", "severity": "block", "verdict": "PASS"}
-        row = {**figures, "candidate": {"events": 0, "n": 1}, "baseline": None}
-        gate = GateRecord(key, checkpoint, baseline, "9" * 64, evidence, "8" * 64, "PASS", 1, "", [row])
+        limit = Guardrail("answers", "asks", "refusal_rate", Limits(at_most=0.99), "it must answer", min_samples=1)
+        result = decide((limit,), report)
+        told = (result.verdict.value, 1, "", gate_rows(result), [limit.identity])
+        gate = GateRecord(key, checkpoint, baseline, result.guardrails, evidence, "8" * 64, *told)
         line = store.commit(gated(gate))
         store.commit(promoted("stable", checkpoint, parent, line, key))
         return checkpoint

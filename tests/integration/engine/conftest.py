@@ -354,14 +354,16 @@ class Running:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
-    def until(self, moment: Callable[[], Any], seconds: float = 120) -> Running:
+    def until(self, moment: Callable[[], Any], seconds: float = 600) -> Running:
         """Wait for a moment; fail when the command ends before it comes."""
         deadline = time.monotonic() + seconds
         while not moment():
             if self.process.poll() is not None:
                 done = self.end()
                 pytest.fail(f"the command ended before that moment:\n{done.out}\n{done.err}")
-            assert time.monotonic() < deadline, "the moment never came"
+            if time.monotonic() > deadline:
+                self.kill()
+                pytest.fail("the moment never came")
             time.sleep(0.002)
         return self
 
@@ -370,9 +372,13 @@ class Running:
         self.process.send_signal(number)
         return self
 
-    def end(self, seconds: float = 60) -> Done:
+    def end(self, seconds: float = 600) -> Done:
         """Wait for the end."""
-        out, err = self.process.communicate(timeout=seconds)
+        try:
+            out, err = self.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
         return Done(self.process.returncode, out.decode(), err.decode())
 
     def kill(self) -> Done:
@@ -391,7 +397,7 @@ def _row(topic: str, n: int) -> dict[str, Any]:
 def finished_lab(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Lab:
     """A folder in which both sprints were run and promoted; copy it, do not change it."""
     lab = Lab(tmp_path_factory.mktemp("finished") / "lab", tiny_model).write()
-    done = lab.start("run", lab.playbook, "--workers", "1").end(900)
+    done = lab.start("run", lab.playbook, "--workers", "1").end()
     assert done.code == 0, done.out + done.err
     return lab
 

@@ -136,7 +136,7 @@ def test_two_runs_at_once_train_and_gate_once(first: Any) -> None:
     other = first.run()
     assert other.code == 6
     assert other.says("another safetune is working on stage one/sft", "hint:")
-    assert one.end(240).code == 0
+    assert one.end().code == 0
     assert first.kinds().count("trained") == 1
     assert first.kinds().count("gated") == 1
     assert first.kinds().count("promoted") == 1

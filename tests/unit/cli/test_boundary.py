@@ -18,7 +18,6 @@ from safetune.core.diagnostics import Diagnostic
 from safetune.core.errors import (
     EXIT_CODE_MEANINGS,
     ExitCode,
-    InconclusiveError,
     IntegrityError,
     InterruptedRun,
     MachineError,
@@ -33,7 +32,6 @@ _KNOWN = [
     (UsageError("m", hint="h"), 2),
     (PlaybookError((_DIAGNOSTIC,)), 2),
     (typer.BadParameter("m"), 2),
-    (InconclusiveError("m"), 4),
     (IntegrityError("m"), 5),
     (StalePlanError("m", changes=("a: b -> c",)), 5),
     (RunError("m"), 6),
@@ -41,6 +39,11 @@ _KNOWN = [
     (MemoryError(), 6),
     (OSError(errno.ENOSPC, "No space left on device"), 6),
     (PermissionError(errno.EACCES, "Permission denied", "x"), 6),
+    (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 6),
+    (NotADirectoryError(errno.ENOTDIR, "Not a directory", "x"), 6),
+    (IsADirectoryError(errno.EISDIR, "Is a directory", b"x"), 6),
+    (FileExistsError(errno.EEXIST, "File exists", "x"), 6),
+    (UnicodeEncodeError("utf-8", "rows-\udcff.jsonl", 5, 6, "surrogates not allowed"), 2),
     (InterruptedRun("m"), 130),
     (KeyboardInterrupt(), 130),
     (typer.Abort(), 130),
@@ -91,10 +94,41 @@ def test_a_bug_writes_a_crash_file_and_one_line(
     assert len(told.splitlines()) == 2
 
 
-def test_a_missing_file_that_nobody_expected_is_a_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file"),
+        NotADirectoryError(errno.ENOTDIR, "Not a directory"),
+        UnicodeEncodeError("ascii", "größe", 2, 4, "ordinal not in range"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_that_names_no_file_and_that_nobody_expected_is_a_bug(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert boundary.report(FileNotFoundError(errno.ENOENT, "No such file", "x"), []) == 1
+    assert boundary.report(error, []) == 1
     assert len(list(tmp_path.glob("safetune-crash-*.txt"))) == 1
+
+
+def test_a_file_that_is_missing_or_in_the_way_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"), OSError(errno.EIO, "x", b"a/b")):
+        assert boundary.report(error, []) == 6
+        assert "cannot use a/b: " in capsys.readouterr().err
+
+
+def test_a_working_folder_that_was_deleted_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        Path("playbook.yaml").absolute()
+    assert boundary.report(caught.value, ["plan"]) == 6
+    assert "the working folder does not exist any more" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
 
 
 def test_where_the_working_folder_takes_no_file_the_crash_file_goes_to_the_temporary_one(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +17,7 @@ from safetune.cli.app import app, command
 from safetune.cli.arguments import Plain, simplify
 from safetune.cli.main import main
 from safetune.cli.starter import write_starter
-from safetune.core.errors import EXIT_CODE_MEANINGS, UsageError
+from safetune.core.errors import EXIT_CODE_MEANINGS, MachineError, UsageError
 
 
 def _plain(annotation: object, least: float | None = None) -> Plain:
@@ -106,6 +109,42 @@ def test_the_starter_refuses_a_link_to_nowhere_and_a_file_as_folder(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["playbook.yaml"]
     with pytest.raises(UsageError, match="not a folder"):
         write_starter(_file(tmp_path))
+
+
+@pytest.mark.parametrize("allowed", range(6))
+def test_a_disk_that_fills_up_leaves_nothing_of_the_starter(
+    allowed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [allowed]
+
+    def space_for_a_few(name: str) -> Callable[..., object]:
+        real = getattr(os, name)
+
+        def call(*args: object, **options: object) -> object:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*args, **options)
+
+        return call
+
+    for name in ("write", "replace"):
+        monkeypatch.setattr(os, name, space_for_a_few(name))
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(MachineError, match="the disk is full"):
+        write_starter(tmp_path / "new" / "folder")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_a_file_that_somebody_makes_meanwhile_is_kept_and_nothing_else_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)  # as if the files came after the look
+    (tmp_path / "playbook.yaml").write_text("theirs")
+    with pytest.raises(UsageError, match="exists; nothing was written"):
+        write_starter(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["playbook.yaml"]
+    assert (tmp_path / "playbook.yaml").read_text() == "theirs"
 
 
 def _file(folder: Path) -> Path:

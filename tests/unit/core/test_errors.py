@@ -14,7 +14,6 @@ CODES = {
     "SafetuneError": 2,
     "UsageError": 2,
     "PlaybookError": 2,
-    "InconclusiveError": 4,
     "IntegrityError": 5,
     "StalePlanError": 5,
     "RunError": 6,

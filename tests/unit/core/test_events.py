@@ -45,6 +45,7 @@ def test_a_gate_keeps_everything_that_it_rests_on() -> None:
         "attempt": 2,
         "reason": "why",
         "results": [{"n": 3}],
+        "definitions": [],
     }
 
 

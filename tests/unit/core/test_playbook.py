@@ -53,16 +53,13 @@ PLAYBOOK = Playbook(
 
 def test_parts_are_found_by_name() -> None:
     assert PLAYBOOK.source("more").name == "more"
-    assert PLAYBOOK.suite("skill").name == "skill"
     assert SUITE.metric("attack_success_rate") is ATTACKS
     assert SUITE.metric("accuracy") is None
 
 
-def test_an_unknown_source_or_suite_is_a_key_error() -> None:
+def test_an_unknown_source_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         PLAYBOOK.source("none")
-    with pytest.raises(KeyError):
-        PLAYBOOK.suite("none")
 
 
 def test_a_gate_has_the_guardrails_that_the_stage_names_in_the_order_of_the_playbook() -> None:

@@ -295,3 +295,50 @@ def test_apply_leaves_the_standing_before_alone(history: History) -> None:
 
 def _parts(draft: Draft) -> tuple[str, Mapping[str, Any]]:
     return draft.kind, draft.data
+
+
+def _child_of_a_rolled_back(history: History) -> int:
+    """C passed, but B, which it was trained from, was rolled back meanwhile; return the line of C's gate."""
+    history.promote(A)
+    history.promote(B, A)
+    history.add(events.trained(("key c", "sprint", "stage"), C, B, {}))
+    line = history.gated(C)
+    history.roll_back(B, A, B)
+    return line
+
+
+def test_what_was_trained_from_a_quarantined_checkpoint_is_not_promoted(history: History) -> None:
+    line = _child_of_a_rolled_back(history)
+    assert history.standing.quarantined_ancestor(C) == B
+    history.add(events.promoted("stable", C, A, line, "key c"))
+    assert f"was trained from {B[:12]}, which is quarantined" in violation(history)
+
+
+def test_an_ancestor_that_passed_a_new_gate_is_no_obstacle(history: History) -> None:
+    line = _child_of_a_rolled_back(history)
+    history.gated(B, attempt=2, reason="looked at again")
+    assert history.standing.checkpoints[B].freed
+    assert history.standing.quarantined_ancestor(C) == ""
+    history.add(events.promoted("stable", C, A, line, "key c"))
+    assert history.standing.channels["stable"].current == C
+
+
+def test_ancestors_that_form_a_ring_or_are_unknown_end_the_search(history: History) -> None:
+    history.add(events.trained(("key a", "s", "t"), A, B, {}), events.trained(("key b", "s", "t"), B, A, {}))
+    assert history.standing.quarantined_ancestor(A) == ""
+    history.add(events.trained(("key c", "s", "t"), C, "d" * 64, {}))
+    assert history.standing.quarantined_ancestor(C) == ""
+    assert history.standing.quarantined_ancestor("e" * 64) == ""
+
+
+def test_a_promotion_bound_to_another_gate_than_the_one_that_passed_is_refused(history: History) -> None:
+    history.trained(A)
+    line = history.gated(A)
+    bound = events.promoted("stable", A, "", line, "key a")
+    assert apply(history.standing, _next(history, events.demanding(bound, "basis"))).channels["stable"].current == A
+    history.add(events.demanding(bound, "a laxer gate"))
+    assert "passed another gate than the one that is asked for" in violation(history)
+
+
+def _next(history: History, draft: Draft) -> Event:
+    return Event(len(history.events) + 1, "", "", "", draft.kind, draft.data)

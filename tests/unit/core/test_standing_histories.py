@@ -103,10 +103,11 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: any(self.model.stacks.values()))
     @rule(digest=DIGESTS)
     def go_back_and_forth(self, digest: str) -> None:
-        """Leave a checkpoint, then try to promote it again without a new gate."""
+        """Leave a checkpoint, first without naming it, then try to promote it again without a new gate."""
         stack = self.model.stacks[next(iter(self.model.stacks))]
         channel, left = next(iter(self.model.stacks)), stack[-1]
-        self.roll_back(stack[-2] if len(stack) > 1 else digest, channel, forget=False)
+        for forget in (True, False):
+            self.roll_back(stack[-2] if len(stack) > 1 else digest, channel, forget)
         self.promote(left, channel, stale=False)
 
     @rule(digest=DIGESTS, held=st.booleans())

@@ -30,7 +30,7 @@ def jsonl(*rows: Mapping[str, object]) -> str:
 
 
 def test_rows_become_prompts_in_file_order(tmp_path: Path) -> None:
-    rows = ({"id": "x", "prompt": "What?", "reference": "4", "topic": "sums"}, {"prompt": "Why?"})
+    rows = ({"id": "x", "prompt": "What?", "reference": "4", "topic": "sums"}, {"prompt": "Why?", "topic": None})
     found = load_prompts(suite(bundled(tmp_path / "p.jsonl", jsonl(*rows)), slice="topic"))
     assert [(p.item_id, p.text, p.slice, p.reference) for p in found] == [
         ("x", "What?", "sums", "4"),
@@ -76,9 +76,53 @@ def test_where_keeps_rows(tmp_path: Path, where: Mapping[str, object], kept: lis
     assert [p.text for p in load_prompts(suite(bundled(tmp_path / "p.jsonl", jsonl(*rows), where=where)))] == kept
 
 
+@pytest.mark.parametrize(
+    ("named", "column", "where"),
+    [
+        ({"cluster": "famly"}, "famly", "cluster"),
+        ({"slice": "famly"}, "famly", "slice"),
+        ({"columns": {"cluster": "famly"}}, "famly", "columns: cluster"),
+        ({"columns": {"id": "famly"}}, "famly", "columns: id"),
+        ({"columns": {"prompt": "famly"}}, "famly", "columns: prompt"),
+        ({"columns": {"reference": "famly"}}, "famly", "columns: reference"),
+        ({"where": {"famly": "a"}}, "famly", "where"),
+        ({"where": {"famly_not": "a"}}, "famly", "where"),
+        ({"where": {"famly_prefix": "a"}}, "famly", "where"),
+        ({"where": {"famly_not_prefix": "a"}}, "famly", "where"),
+        ({"where": {"prompt_not": "one", "other": ""}}, "other", "where"),
+    ],
+)
+def test_a_column_that_is_named_and_is_not_there_is_refused_with_suite_row_and_column(
+    tmp_path: Path, named: Mapping[str, Any], column: str, where: str
+) -> None:
+    rows = ({"prompt": "one", "famly": "a", "other": ""}, {"prompt": "two", "family": "b"})
+    changes = {key: str(named[key]) for key in ("slice", "cluster") if key in named}
+    options = {key: named[key] for key in ("columns", "where") if key in named}
+    with pytest.raises(UsageError) as found:
+        load_prompts(suite(bundled(tmp_path / "p.jsonl", jsonl(*rows), **options), **changes))
+    assert f'suite s: row 2 has no column "{column}", which `{where}` names' in found.value.message
+    assert ('did you mean "family"?' in found.value.message) is (column == "famly")
+    assert "family, prompt" in found.value.hint
+
+
+def test_a_csv_row_that_is_too_short_is_refused_where_the_suite_names_the_column(tmp_path: Path) -> None:
+    source = bundled(tmp_path / "p.csv", "prompt,kind\none,a\ntwo\n", format="csv")
+    assert len(load_prompts(suite(source))) == 2
+    with pytest.raises(UsageError, match="row 2 has no column"):
+        load_prompts(suite(source, cluster="kind"))
+
+
+def test_a_row_is_named_by_its_place_in_the_file_and_numbered_among_those_that_are_kept(tmp_path: Path) -> None:
+    rows = ({"prompt": "x", "kind": "b"}, {"prompt": "y", "kind": "a"}, {"prompt": "", "kind": "a"})
+    with pytest.raises(UsageError, match="row 3 has no prompt text"):
+        load_prompts(suite(bundled(tmp_path / "p.jsonl", jsonl(*rows), where={"kind": "a"})))
+    kept = load_prompts(suite(bundled(tmp_path / "p.jsonl", jsonl(*rows[:2]), where={"kind": "a"})))
+    assert [p.item_id for p in kept] == ["s-00001"]
+
+
 def test_where_that_keeps_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no prompts"):
-        load_prompts(suite(bundled(tmp_path / "p.jsonl", jsonl({"prompt": "x"}), where={"kind": "a"})))
+        load_prompts(suite(bundled(tmp_path / "p.jsonl", jsonl({"prompt": "x", "kind": "b"}), where={"kind": "a"})))
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,6 @@ def test_the_last_whole_training_of_a_shape_tells_what_a_step_takes(tmp_path: Pa
     facts = survey(book(tmp_path), MODEL, events, (tmp_path, Sums(None)))
     assert facts.seconds_per_step == {"x": (3.0, "ledger line 5")}
     assert facts.bytes_per_checkpoint == {"x": 120}
-    assert facts.ledger_head == "12"
 
 
 def test_remembered_digests_are_those_of_the_file_as_it_is(tmp_path: Path) -> None:

@@ -163,6 +163,7 @@ CASES = (
     Case("SP312", PROMPTS, f"prompts: {{public: «https://x.org/a, {PUBLIC}", "is an address"),
     Case("SP313", BASE, f"base: smollm2-135m-instruct, revision: «{COMMIT}}}", "pins a hub id only"),
     Case("SP313", "then: hold}", "«to: sprint-start, then: hold}", "`to` has no effect with `then: hold`"),
+    Case("SP313", "use: train", "use: [train, «evaluate]", "`evaluate` has no effect beside `train`"),
     Case("SP313", PROMPTS, PROMPTS[:-1] + ", «format: csv}", "`format` has no effect with prompts from a generator"),
     Case("SP313", PROMPTS, FILE[:-1] + ", «header: true}", "`header` has no effect with the format jsonl"),
     Case("SP313", "judge: numeric", "judge: numeric\n    «slice: family", "`slice` has no effect with prompts from a"),

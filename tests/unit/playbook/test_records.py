@@ -76,7 +76,7 @@ def test_every_part_arrives_in_the_records(example: str, write: Write, folder: P
 
 
 def test_an_inline_suite_arrives_whole(example: str, write: Write) -> None:
-    suite = load(write({"playbook.yaml": example})).suite("arithmetic")
+    suite = load(write({"playbook.yaml": example})).suites[1]
     assert (suite.prompts.kind, suite.prompts.location) == ("generator", "word-problems")
     assert suite.prompts.options == {"seed": 1, "count": 40}
     assert suite.metrics == (Metric("accuracy", ("correct",), "lower"),)
@@ -85,7 +85,7 @@ def test_an_inline_suite_arrives_whole(example: str, write: Write) -> None:
 
 def test_a_seed_written_as_1_point_0_is_the_whole_number_that_a_generator_takes(example: str, write: Write) -> None:
     text = example.replace("seed: 1, count: 40", "seed: 1.0, count: 40.0")
-    options = load(write({"playbook.yaml": text})).suite("arithmetic").prompts.options
+    options = load(write({"playbook.yaml": text})).suites[1].prompts.options
     assert [(type(options[name]), options[name]) for name in ("seed", "count")] == [(int, 1), (int, 40)]
 
 
@@ -95,7 +95,7 @@ def test_a_prompt_file_keeps_its_reader_options_and_its_digest(example: str, wri
         " where: {a_not: ''}}"
     )
     path = write({"playbook.yaml": example.replace("prompts: {generator: word-problems, seed: 1, count: 40}", prompts)})
-    found = load(path).suite("arithmetic").prompts
+    found = load(path).suites[1].prompts
     assert (found.kind, found.location, found.sha256) == ("bundled", str(folder / "rows.jsonl"), SHA)
     assert found.options == {
         "format": "csv", "header": False, "columns": {"prompt": "0", "id": ""}, "where": {"a_not": ""},
@@ -184,7 +184,7 @@ def test_the_digest_does_not_depend_on_how_the_same_thing_is_written(example: st
     [
         ("name: tutor", "name: tutor2"), ("Teach", "Learn"), ("team-b", "team-c"), ("b]\nmodel", "b, c]\nmodel"),
         (f"{SHA}\n", "1" * 64 + "\n"), ("licence: MIT\n    consent", "licence: CC0-1.0\n    consent"),
-        ("consent: none", "consent: some"), ("origin: here", "origin: there"), ("use: train", "use: [train, evaluate]"),
+        ("consent: none", "consent: some"), ("origin: here", "origin: there"), ("use: evaluate", "use: train"),
         ("count: 40", "count: 41"), ("max_new_tokens: 40", "max_new_tokens: 41"), ("worse: lower", "worse: higher"),
         ("at_least: 0.25, why", "at_least: 0.26, why"), ("the aim", "an aim"), ("severity: warn", "severity: block"),
         ("confidence: 0.9", "confidence: 0.99"), ("min_samples: 40", "min_samples: 41"), ("better sums", "best sums"),

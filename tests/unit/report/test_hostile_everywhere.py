@@ -15,6 +15,7 @@ from safetune.core.errors import ExitCode, PlaybookError, RunError, SafetuneErro
 from safetune.core.events import Event
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import Flip, GateResult, LimitResult
+from safetune.core.objective import Objective
 from safetune.core.plan import Fact, Facts, Plan, PlannedStage
 from safetune.core.playbook import Metric
 from safetune.core.preview import GuardrailPower
@@ -57,7 +58,7 @@ def _evaluation(t: str) -> EvaluateResult:
 
 def _facts(t: str) -> Facts:
     fact = Fact(t, t, 3, t, t)
-    return Facts(fact, {t: fact}, {t: fact}, {t: fact}, 1, t)
+    return Facts(fact, {t: fact}, {t: fact}, {t: fact}, 1)
 
 
 def _preview(t: str) -> Preview:
@@ -73,7 +74,7 @@ def _plan(t: str) -> PlanView:
 
 def _run(t: str) -> RunResult:
     stage = StageOutcome(t, t, t, t, _gate(t), t)
-    return RunResult(t, t, t, (stage,), ExitCode.FAIL)
+    return RunResult(t, t, t, (stage,), ExitCode.FAIL, (Objective(t, t, t, t),))
 
 
 def _status(t: str) -> Status:

@@ -30,7 +30,6 @@ def _view(*stages: PlannedStage, target: str = "b" * 64, problem: str = "", need
         suites={"asks": Fact("asks", "s", 400)},
         plugins={},
         free_bytes=83_000_000_000,
-        ledger_head="9",
     )
     previews = tuple(StagePreview(s.sprint, s.stage, "accelerate launch x", (_POWER,)) for s in stages)
     where = {"stage special/sft": "playbook.yaml:52", "source rows": "playbook.yaml:31"}
@@ -62,6 +61,15 @@ def test_only_gates_that_will_be_decided_are_previewed_with_their_assumption_onc
     expected = "gate sft h worse by <= 2 pt n=400 detects 3.4 pt likely INCONCLUSIVE: n=400"
     assert [line for line in lines if line.startswith("gate")] == [expected]
     assert lines.count("assumes") == 1
+
+
+def test_stages_of_one_name_are_told_apart_by_their_sprints_on_every_line() -> None:
+    again = replace(_RUN, sprint="install", key="k0", input_key="", seconds=60.0)
+    lines = [" ".join(line.split()) for line in plan_lines(_view(again, _RUN, replace(_RUN, stage="dpo")))]
+    assert [line.split()[1] for line in lines if line.startswith("gate")] == ["install/sft", "special/sft", "dpo"]
+    assert "launch install/sft, special/sft, dpo: accelerate launch x" in lines
+    costs = [line.split()[2] for line in lines if line.startswith("cost")]
+    assert costs == ["install/sft:", "special/sft:", "dpo:"]
 
 
 def test_unknown_cost_and_disk_stay_unknown_and_known_ones_say_where_from() -> None:

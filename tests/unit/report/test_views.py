@@ -13,6 +13,7 @@ from safetune.core.errors import ExitCode, PlaybookError, StalePlanError, UsageE
 from safetune.core.events import Event
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import GateResult, LimitResult
+from safetune.core.objective import Objective
 from safetune.core.playbook import Metric
 from safetune.core.standing import ChannelStanding, CheckpointStanding, Gate
 from safetune.core.verdict import Verdict
@@ -45,16 +46,20 @@ def test_a_run_shows_the_gate_the_outcome_the_channel_and_the_exit_code() -> Non
         StageOutcome("install", "sft", "cached", A, None, "PASS, promoted (ledger line 9)"),
         StageOutcome("special", "sft", "rejected", B, gate, "channel stable stays"),
     )
-    result = RunResult("tutor", "stable", A, stages, ExitCode.FAIL)
+    found = (Objective("install", "refuses harm", "met", "PASS: safe"), Objective("special", "sums", "not met", "FAIL: y"))
+    result = RunResult("tutor", "stable", A, stages, ExitCode.FAIL, found)
     lines = _flat(run_lines(result))
     assert lines[0] == "GATE special/sft FAIL"
     assert "special/sft rejected bbbbbbbbbbbb gate FAIL; channel stable stays" in lines
     assert "install/sft cached aaaaaaaaaaaa PASS, promoted (ledger line 9)" in lines
+    assert "sprint install: objective met (PASS: safe): refuses harm" in lines
+    assert "sprint special: objective not met (FAIL: y): sums" in lines
     assert "channel stable stands at aaaaaaaaaaaa" in lines
     assert "exit code 3: gate FAIL" in lines
     document = run_json(result)
     assert document["stages"][1]["gate"]["verdict"] == "FAIL"  # type: ignore[index]
     assert document["stages"][0]["gate"] is None  # type: ignore[index]
+    assert document["objectives"][1]["outcome"] == "not met"  # type: ignore[index]
 
 
 # -- evaluation --------------------------------------------------------------------------------------------------------

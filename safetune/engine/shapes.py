@@ -1,0 +1,36 @@
+"""The fields of every kind of ledger line, and their types: what a line must hold before its meaning is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from safetune.core.events import Event
+
+_TEXT = dict.fromkeys
+_SHAPES: Mapping[str, Mapping[str, type]] = {
+    "started": _TEXT(("run", "playbook", "playbook_digest", "plan"), str),
+    "finished": {"run": str, "exit_code": int},
+    "admitted": {"stage_key": str, "sources": list},
+    "trained": {**_TEXT(("stage_key", "sprint", "stage", "checkpoint", "parent"), str), "figures": dict},
+    "failed": _TEXT(("stage_key", "step", "message"), str),
+    "evaluated": {**_TEXT(("subject", "baseline", "evidence", "stage_key"), str), "suites": list},
+    "gated": {
+        **_TEXT(("stage_key", "checkpoint", "baseline", "guardrails", "evidence", "basis", "verdict", "reason"), str),
+        "attempt": int,
+        "results": list,
+    },
+    "promoted": {**_TEXT(("channel", "checkpoint", "previous", "stage_key"), str), "gate": int},
+    "rejected": _TEXT(("checkpoint", "stage_key", "verdict", "rule"), str),
+    "held": _TEXT(("checkpoint", "stage_key", "verdict"), str),
+    "rolled_back": {**_TEXT(("channel", "previous", "target", "reason", "trigger"), str), "quarantined": list},
+}
+# Fields that came later, or are there only where they are needed.
+_OPTIONAL: Mapping[str, type] = {"definitions": list, "basis": str}
+
+
+def misshapen(event: Event) -> tuple[str, ...]:
+    """Return the names of the fields of a line as it was read that are missing or of another type than they must be."""
+    wanted = _SHAPES.get(event.kind, {})
+    wrong = [name for name, kind in wanted.items() if type(event.data.get(name)) is not kind]
+    wrong += [n for n, kind in _OPTIONAL.items() if n not in wanted and type(event.data.get(n, kind())) is not kind]
+    return tuple(wrong)

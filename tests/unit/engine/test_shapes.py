@@ -1,0 +1,54 @@
+"""Every kind of line has a shape, and what safetune writes has it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from safetune.core import events, standing
+from safetune.core.digest import canonical
+from safetune.core.events import Draft, Event
+from safetune.engine.shapes import misshapen
+
+_GATE = events.GateRecord("key", "c", "b", "g", "e", "basis", "PASS", 1, "", [{}], [{}])
+_DRAFTS = [
+    events.started("r1", "playbook", "d", "p"),
+    events.finished("r1", 0),
+    events.admitted("key", [{}]),
+    events.trained(("key", "sprint", "stage"), "c", "", {"loss": 1.0}),
+    events.failed("key", "train", "why"),
+    events.evaluated("c", "b", "e", ["suite"], "key"),
+    events.gated(_GATE),
+    events.promoted("stable", "c", "", 7, "key"),
+    events.rejected("c", "key", "FAIL", "rule"),
+    events.held("c", "key", "INCONCLUSIVE"),
+    events.rolled_back(("stable", "c", "b"), "reason", "a person", ["c"]),
+]
+
+
+def _read(draft: Draft, **changes: object) -> Event:
+    """Return the event as it is read from a ledger."""
+    data = json.loads(canonical({**draft.data}))
+    return Event(1, "", "", "", draft.kind, {**data, **changes})
+
+
+@pytest.mark.parametrize("draft", _DRAFTS, ids=lambda draft: draft.kind)
+def test_what_is_written_has_its_shape(draft: Draft) -> None:
+    assert misshapen(_read(draft)) == ()
+
+
+@pytest.mark.parametrize("draft", _DRAFTS, ids=lambda draft: draft.kind)
+def test_each_field_must_be_there_and_of_its_type(draft: Draft) -> None:
+    for name in set(draft.data) - {"definitions"}:
+        whole = _read(draft)
+        less: Mapping[str, object] = {n: value for n, value in whole.data.items() if n != name}
+        assert misshapen(Event(1, "", "", "", draft.kind, less)) == (name,)  # type: ignore[arg-type]
+    for name in draft.data:
+        for value in (None, True, 1.5, object()):
+            assert misshapen(_read(draft, **{name: value})) == (name,)
+
+
+def test_every_kind_that_the_rules_know_has_a_shape() -> None:
+    assert set(standing._CHANGES) == {draft.kind for draft in _DRAFTS}
