@@ -74,6 +74,8 @@ def _memory() -> Check:
 def _store(store: Path) -> Check:
     if (store / "format").is_file():
         return Check("store", f"{store}")
+    if store.exists() and not store.is_dir():
+        return Check("store", f"{store} is a file, a store is a folder", False, "use another: --store DIR")
     return Check("store", f"{store} does not exist yet; `safetune run` makes it")
 
 

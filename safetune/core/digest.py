@@ -15,7 +15,7 @@ def canonical(value: JSON) -> bytes:
     The form follows the idea of RFC 8785; numbers are written as Python's `repr` writes them.
 
     Raises:
-        ValueError: for NaN or an infinity.
+        ValueError: for NaN, an infinity, or text that UTF-8 cannot hold (half a surrogate pair).
         TypeError: for a value that is not JSON.
     """
     return json.dumps(

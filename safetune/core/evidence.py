@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from safetune.core.digest import JSON
 from safetune.core.playbook import Metric
@@ -82,11 +82,15 @@ class SuiteEvidence:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """What was measured: `subject` and `baseline` are model identities (digests), `baseline` empty when none."""
+    """What was measured: `subject` and `baseline` are model identities (digests), `baseline` empty when none.
+
+    `generator` is what answered (device kind and library versions); it is empty for recorded responses.
+    """
 
     subject: str
     baseline: str
     suites: tuple[SuiteEvidence, ...]
+    generator: Mapping[str, str] = field(default_factory=dict)
 
     def suite(self, name: str) -> SuiteEvidence | None:
         """Return the evidence of the suite called `name`, or None."""

@@ -93,4 +93,4 @@ def _verdicts(history: History, key: str, basis: str) -> Mapping[str, Verdict]:
             word = str(row.get("verdict"))
             verdict = Verdict(word) if word in Verdict.__members__ else Verdict.ERROR
             found.setdefault(str(row.get("guardrail")), []).append(verdict)
-    return {name: worst(verdicts) for name, verdicts in found.items()}
+    return {name: worst(tuple(verdicts)) for name, verdicts in found.items()}

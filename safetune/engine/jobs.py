@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from safetune.core.digest import JSON, canonical
-from safetune.core.errors import InterruptedRun, RunError
+from safetune.core.errors import InterruptedRun, RunError, UsageError
 from safetune.protocols import Job, Launcher, Listener, Progress
-from safetune.state.atomic import write_atomic
+from safetune.state.atomic import machine_errors, write_atomic
 
 # What a child process may see of the environment: nothing else is passed on, so no secret travels by accident.
 _ALLOWED = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "HF_HOME")
@@ -42,11 +42,21 @@ class _Child:
 
 
 def write_job(folder: Path, content: Mapping[str, JSON]) -> None:
-    """Write job.json and remove what an earlier attempt left of progress and outcome."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in ("outcome.json", "progress.jsonl"):
-        (folder / stale).unlink(missing_ok=True)
-    write_atomic(folder / "job.json", canonical(content))
+    """Write job.json and remove what an earlier attempt left of progress and outcome.
+
+    Raises:
+        MachineError: when the machine refuses.
+        UsageError: when a path in it is not UTF-8.
+    """
+    try:
+        data = canonical(content)
+    except UnicodeEncodeError as error:
+        raise UsageError("a path that this job needs is not UTF-8", hint="rename the folder") from error
+    with machine_errors(f"make the job folder {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in ("outcome.json", "progress.jsonl"):
+            (folder / stale).unlink(missing_ok=True)
+    write_atomic(folder / "job.json", data)
 
 
 def run_jobs(
@@ -114,7 +124,8 @@ def terminate_as_interrupt() -> Iterator[None]:
 
 
 def _start(job: Job, subject: str, launcher: Launcher) -> _Child:
-    log = (job.folder / "worker.log").open("ab")
+    with machine_errors(f"write {job.folder / 'worker.log'}"):
+        log = (job.folder / "worker.log").open("ab")
     command = launcher.command(job)
     try:
         process = subprocess.Popen(

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetune import __version__
 from safetune.core.digest import JSON, canonical, digest, sha256_hex
-from safetune.core.errors import IntegrityError, SafetuneError
+from safetune.core.errors import IntegrityError, RunError, SafetuneError
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, Prompt, SuiteEvidence
 from safetune.core.playbook import Metric, Suite
 from safetune.engine.jobs import run_jobs, write_job
@@ -18,7 +19,8 @@ from safetune.engine.prompts import load_prompts
 from safetune.engine.responses import Request, Responses, request
 from safetune.plugins import load
 from safetune.protocols import Job, Judge, Launcher, Listener
-from safetune.state.atomic import write_atomic
+from safetune.state.atomic import machine_errors, write_atomic
+from safetune.state.device import device_kind, generator
 
 _ITEMS, _REPORT = "items.jsonl", "evaluation.json"
 
@@ -47,7 +49,7 @@ def default_workers() -> int:
 
     On a CPU a second thread slows generation down and a second process does not (measured; see docs/benchmarks.md).
     """
-    if Path("/dev/nvidiactl").exists():
+    if device_kind() == "cuda":
         return 1
     return min(2, len(os.sched_getaffinity(0)))
 
@@ -88,7 +90,8 @@ def _generation_job(
 ) -> tuple[Job, str, Launcher]:
     """Prepare one worker's share; `whose` is the model and which worker of how many, where there are several."""
     subject, number = whose
-    folder.mkdir(parents=True, exist_ok=True)
+    with machine_errors(f"make {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "requests.jsonl", b"".join(r.row + b"\n" for r in shard))
     content: dict[str, JSON] = {
         "job": "generate",
@@ -107,12 +110,24 @@ def respond(subjects: Sequence[Subject], measured: Sequence[Measured], place: Wo
     """Make every missing response of every subject.
 
     Raises:
-        RunError: when a worker fails; finished batches stay.
+        RunError: when a worker fails, or said that it had finished and left a prompt without a response; finished
+            batches stay.
     """
     for subject in subjects:
         jobs = generation_jobs(subject, measured, place)
         if jobs:
             run_jobs(jobs, place.listener)
+            _check_answered(subject, measured, place)
+
+
+def _check_answered(subject: Subject, measured: Sequence[Measured], place: Workplace) -> None:
+    """Refuse to go on to a verdict with responses missing: a recorded verdict is final, a run can be repeated."""
+    wanted = [request(p, m.suite) for m in measured for p in m.prompts]
+    if missing := Responses(place.responses, subject.identity).missing(wanted):
+        raise RunError(
+            f"{subject.label}: {len(missing)} of {len({r.digest for r in wanted})} responses are missing",
+            hint="run the same command again; it asks for what is missing",
+        )
 
 
 def judge_suite(measured: Measured, candidate: Mapping[str, str], baseline: Mapping[str, str] | None) -> SuiteEvidence:
@@ -187,17 +202,20 @@ def report_of(
     now = Responses(place.responses, candidate.identity).read()
     before = Responses(place.responses, baseline.identity).read() if baseline else None
     suites = tuple(judge_suite(m, now, before) for m in measured)
-    return EvaluationReport(candidate.identity, baseline.identity if baseline else "", suites)
+    return EvaluationReport(candidate.identity, baseline.identity if baseline else "", suites, generator())
 
 
 def write_evidence(report: EvaluationReport, folder: Path) -> None:
     """Write a report as files: one JSONL row per item, and everything else in evaluation.json."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with machine_errors(f"make {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
     rows = [i.row for s in report.suites for i in (*s.candidate, *s.baseline)]
     data = b"".join(canonical(row) + b"\n" for row in rows)
     write_atomic(folder / _ITEMS, data)
     content: dict[str, JSON] = {
         "schema": "safetune-evaluation/1",
+        "safetune": __version__,
+        "generator": report.generator,
         "subject": report.subject,
         "baseline": report.baseline,
         "items": sha256_hex(data),
@@ -233,7 +251,8 @@ def read_evidence(folder: Path) -> EvaluationReport:
             raise IntegrityError(f"evidence {folder.name[:12]}: the items are not the ones that were judged")
         items = [_read_item(json.loads(line)) for line in data.splitlines()]
         suites = tuple(_read_suite(row, items) for row in content["suites"])
-        return EvaluationReport(content["subject"], content["baseline"], suites)
+        told = {str(name): str(value) for name, value in dict(content.get("generator", {})).items()}
+        return EvaluationReport(content["subject"], content["baseline"], suites, told)
     except SafetuneError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:

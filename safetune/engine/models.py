@@ -32,6 +32,7 @@ _MANIFEST = "SAFETUNE.json"
 _WEIGHT_FILES = (".safetensors", ".json", ".jinja", ".txt", ".model")
 # How long to wait for another process that makes the same model; a big download takes its time.
 _MAKING_SECONDS = 3600.0
+_PLAN_AGAIN = "plan again; where a file was changed and its time was not, `touch` it first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def make_ready(model: BaseModel, scratch: Path, listener: Listener) -> Path:
         _check_folder(model)
         return model.folder
     if "repo" not in model.origin:
-        _check_gguf(Path(str(model.origin["gguf"])), str(model.origin["sha256"]), _READ_ANEW)
+        _check_gguf(Path(str(model.origin["gguf"])), str(model.origin["sha256"]), _PLAN_AGAIN)
     if not (model.folder / _MANIFEST).is_file():
         with _alone(model):
             _make(model, scratch, listener)
@@ -218,23 +219,18 @@ def _as_launcher(plugin: object) -> Launcher:
     return plugin  # type: ignore[return-value]  # the plugin table promises the protocol of its kind
 
 
-_READ_ANEW = "it was changed without its time being changed: `touch` it, then plan and run again"
-
-
 def _check_folder(model: BaseModel) -> None:
     found = _folder(model.folder, Sums(None))
     if found.identity != model.identity:
         what = found.problem or f"model folder {model.folder} is not the one that was planned: it is {found.label}"
-        raise IntegrityError(f"{what}, expected {model.label}", hint=f"if {_READ_ANEW}")
+        raise IntegrityError(f"{what}, expected {model.label}", hint=_PLAN_AGAIN)
 
 
 def _check_gguf(path: Path, expected: str, hint: str) -> None:
     with machine_errors(f"read model file {path.name}"):
         found = sha256_file(path)
     if found != expected:
-        raise IntegrityError(
-            f"model file {path.name} has sha256 {short(found)}, expected {short(expected)}", hint=hint
-        )
+        raise IntegrityError(f"model file {path.name} has sha256 {short(found)}, expected {short(expected)}", hint=hint)
 
 
 def _verify(model: BaseModel) -> None:

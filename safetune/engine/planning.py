@@ -37,9 +37,12 @@ def prepare(playbook_path: Path, store_root: Path) -> Prepared:
     """Load a playbook, survey the world, and plan. Starts nothing and writes nothing but a memory of file digests.
 
     Raises:
+        UsageError: when the playbook or the store lies under a name that is not UTF-8.
         PlaybookError: with every mistake in the playbook.
         IntegrityError: when the ledger is broken.
     """
+    for path in (playbook_path, store_root):
+        _check_name(path)
     loaded = load_marked(playbook_path, {kind: names(kind) for kind in KINDS})
     store = Store.open(store_root) if _holds_anything(store_root) else None
     sums = Sums(store_root / "work" / "sums.json" if store else None)
@@ -49,6 +52,14 @@ def prepare(playbook_path: Path, store_root: Path) -> Prepared:
     facts = survey(loaded.playbook, model, events, (store_root, sums))
     sums.save()
     return Prepared(loaded.playbook, loaded.where, model, facts, standing, make_plan(loaded.playbook, facts, standing))
+
+
+def _check_name(path: Path) -> None:
+    """Refuse what could be written neither into a plan nor into a job."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the name {str(path.absolute())!a} is not UTF-8", hint="rename the folder or file") from error
 
 
 def _holds_anything(folder: Path) -> bool:

@@ -136,7 +136,12 @@ def _select(suite: Suite, rows: list[Mapping[str, object]]) -> list[_Numbered]:
     where = suite.prompts.options.get("where")
     if not isinstance(where, Mapping):
         return numbered
-    return [row for row in numbered if all([_matches(suite, row, key, value) for key, value in where.items()])]
+    return [row for row in numbered if _is_wanted(suite, row, where)]
+
+
+def _is_wanted(suite: Suite, row: _Numbered, where: Mapping[str, JSON]) -> bool:
+    met = [_matches(suite, row, key, value) for key, value in where.items()]  # all, so that every name is checked
+    return all(met)
 
 
 def _matches(suite: Suite, row: _Numbered, key: str, value: JSON) -> bool:

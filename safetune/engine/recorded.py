@@ -96,4 +96,9 @@ def _rows(name: str, data: bytes) -> Iterator[tuple[int, Mapping[str, str]]]:
         usable = isinstance(row, dict) and isinstance(row.get("output"), str)
         if not usable or not any(isinstance(row.get(key), str) and row[key] for key in ("item_id", "prompt")):
             raise UsageError(f"{name}:{number}: this is no recorded response", hint=_HINT)
-        yield number, {key: str(row.get(key) or "") for key in ("suite", "item_id", "prompt", "output")}
+        known = {key: str(row.get(key) or "") for key in ("suite", "item_id", "prompt", "output")}
+        try:
+            "".join(known.values()).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{name}:{number}: its text has half a surrogate pair", hint=_HINT) from error
+        yield number, known

@@ -1,12 +1,14 @@
-"""Responses of models to prompts, kept by (weights, prompt, decoding): resuming and reusing are the same thing.
+"""Responses of models to prompts, kept by (weights, generator, prompt, decoding): resuming and reusing are the same.
 
-A file per worker, one row per response, appended and flushed batch by batch; a torn last line is ignored. So a killed
-evaluation loses at most one batch, and a baseline that was measured before costs nothing.
+A file per worker and process, one row per response, appended and flushed batch by batch; a torn last line is ignored.
+So a killed evaluation loses at most one batch, a baseline that was measured before costs nothing, and responses of one
+kind of device or library version are never held against those of another.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from pathlib import Path
 from safetune.core.digest import canonical, digest
 from safetune.core.evidence import Prompt
 from safetune.core.playbook import Decoding, Suite
+from safetune.state.atomic import machine_errors
+from safetune.state.device import generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +48,24 @@ def request(prompt: Prompt, suite: Suite) -> Request:
 
 
 class Responses:
-    """The responses of one model, read from all files of its folder."""
+    """The responses of one model on this kind of machine, read from all files of its folder."""
 
     def __init__(self, root: Path, weights: str) -> None:
-        self.folder = root / digest({"weights": weights})[:32]
+        self.folder = root / digest({"weights": weights, "generator": generator()})[:32]
 
     def read(self) -> Mapping[str, str]:
-        """Return every whole response by request digest; the first one stands when a prompt was answered twice."""
+        """Return every whole response by request digest; the first one stands when a prompt was answered twice.
+
+        Raises:
+            MachineError: when a file cannot be read.
+        """
         found: dict[str, str] = {}
-        for path in sorted(self.folder.glob("*.jsonl")):
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                try:
-                    row = json.loads(line)
-                    found.setdefault(str(row["digest"]), str(row["output"]))
-                except (ValueError, KeyError, TypeError):
-                    continue  # torn or foreign: the prompt is simply asked again
+        with machine_errors(f"read responses in {self.folder}"):
+            for path in sorted(p for p in self.folder.glob("*.jsonl") if p.is_file()):
+                for line in path.read_bytes().split(b"\n")[:-1]:
+                    key, output = _response(line)
+                    if key:
+                        found.setdefault(key, output)
         return found
 
     def missing(self, wanted: Iterable[Request]) -> tuple[Request, ...]:
@@ -67,6 +74,24 @@ class Responses:
         return tuple({r.digest: r for r in wanted if r.digest not in have}.values())
 
     def file(self, shard: int) -> Path:
-        """Return the file that worker number `shard` appends to."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"shard-{shard}.jsonl"
+        """Return the file that worker number `shard` of this process appends to; no other process writes it.
+
+        Raises:
+            MachineError: when there can be no such folder.
+        """
+        with machine_errors(f"make {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"shard-{shard}-{os.getpid()}.jsonl"
+
+
+def _response(line: bytes) -> tuple[str, str]:
+    """Return request digest and output of a row, or two empty texts: a torn or foreign one is simply asked again."""
+    try:
+        row = json.loads(line)
+        key, output = row["digest"], row["output"]
+        if isinstance(key, str) and isinstance(output, str):
+            output.encode()
+            return key, output
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return "", ""

@@ -6,23 +6,24 @@ from collections.abc import Mapping
 
 from safetune.core.events import Event
 
-_TEXT = dict.fromkeys
 _SHAPES: Mapping[str, Mapping[str, type]] = {
-    "started": _TEXT(("run", "playbook", "playbook_digest", "plan"), str),
+    "started": dict.fromkeys(("run", "playbook", "playbook_digest", "plan"), str),
     "finished": {"run": str, "exit_code": int},
     "admitted": {"stage_key": str, "sources": list},
-    "trained": {**_TEXT(("stage_key", "sprint", "stage", "checkpoint", "parent"), str), "figures": dict},
-    "failed": _TEXT(("stage_key", "step", "message"), str),
-    "evaluated": {**_TEXT(("subject", "baseline", "evidence", "stage_key"), str), "suites": list},
+    "trained": {**dict.fromkeys(("stage_key", "sprint", "stage", "checkpoint", "parent"), str), "figures": dict},
+    "failed": dict.fromkeys(("stage_key", "step", "message"), str),
+    "evaluated": {**dict.fromkeys(("subject", "baseline", "evidence", "stage_key"), str), "suites": list},
     "gated": {
-        **_TEXT(("stage_key", "checkpoint", "baseline", "guardrails", "evidence", "basis", "verdict", "reason"), str),
+        **dict.fromkeys(
+            ("stage_key", "checkpoint", "baseline", "guardrails", "evidence", "basis", "verdict", "reason"), str
+        ),
         "attempt": int,
         "results": list,
     },
-    "promoted": {**_TEXT(("channel", "checkpoint", "previous", "stage_key"), str), "gate": int},
-    "rejected": _TEXT(("checkpoint", "stage_key", "verdict", "rule"), str),
-    "held": _TEXT(("checkpoint", "stage_key", "verdict"), str),
-    "rolled_back": {**_TEXT(("channel", "previous", "target", "reason", "trigger"), str), "quarantined": list},
+    "promoted": {**dict.fromkeys(("channel", "checkpoint", "previous", "stage_key"), str), "gate": int},
+    "rejected": dict.fromkeys(("checkpoint", "stage_key", "verdict", "rule"), str),
+    "held": dict.fromkeys(("checkpoint", "stage_key", "verdict"), str),
+    "rolled_back": {**dict.fromkeys(("channel", "previous", "target", "reason", "trigger"), str), "quarantined": list},
 }
 # Fields that came later, or are there only where they are needed.
 _OPTIONAL: Mapping[str, type] = {"definitions": list, "basis": str}

@@ -81,5 +81,6 @@ class Subjects:
 
     def _folder(self, path: Path) -> Subject:
         model = resolve(ModelRef("folder", str(path.absolute()), name=path.name), Sums(None))
-        folder = make_ready(model, self._store.scratch / "model", self._listener)
-        return checkpoints.base_subject(model.label, model.identity, folder)
+        if model.problem:
+            raise UsageError(model.problem, hint="name a folder with config.json and .safetensors files")
+        return checkpoints.base_subject(model.label, model.identity, model.folder)  # hashed just now

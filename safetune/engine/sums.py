@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from safetune.core.digest import canonical
+from safetune.core.errors import MachineError
 from safetune.state.atomic import write_atomic
 from safetune.state.files import sha256_file
 
@@ -19,7 +21,7 @@ class Sums:
         self._path = path
         self._known: dict[str, str] = {}
         self._dirty = False
-        if path and path.is_file():
+        if path:
             try:
                 found = json.loads(path.read_bytes())
                 self._known = {str(k): str(v) for k, v in found.items()}
@@ -38,7 +40,8 @@ class Sums:
         return self._known[key]
 
     def save(self) -> None:
-        """Write what was learnt, where there is a store to write to."""
+        """Write what was learnt, where there is a store to write to; what cannot be kept is hashed again next time."""
         if self._dirty and self._path:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, canonical(self._known))
+            with suppress(OSError, MachineError, UnicodeEncodeError):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(self._path, canonical(self._known))

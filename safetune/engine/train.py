@@ -10,12 +10,13 @@ from pathlib import Path
 from safetune.core.digest import JSON, short
 from safetune.core.errors import IntegrityError, RunError, UsageError
 from safetune.core.plan import PlannedStage
-from safetune.core.playbook import Playbook, Source, Stage
+from safetune.core.playbook import Launch, Playbook, Source, Stage
 from safetune.engine.checkpoints import write_card
 from safetune.engine.jobs import write_job
 from safetune.engine.measure import Subject
 from safetune.plugins import load
 from safetune.protocols import Job, Launcher
+from safetune.state.device import device_kind
 from safetune.state.files import sha256_file
 from safetune.state.objects import ObjectStore
 
@@ -51,6 +52,7 @@ def training_job(
         "seed": stage.seed,
         "threads": stage.launch.threads,
         "world_size": stage.launch.num_processes,
+        "distributed": _distributed(stage.launch),
         "state": str(folder / "state"),
         "output": str(folder / "candidate"),
     }
@@ -59,6 +61,15 @@ def training_job(
     job = Job(folder, "train", launch.threads, launch.num_processes, launch.config_file)
     launcher: Launcher = load("launcher", "accelerate")  # type: ignore[assignment]
     return job, f"{planned.sprint}/{planned.stage}", launcher
+
+
+def _distributed(launch: Launch) -> str:
+    """Return the kind of distribution a launch must come to, in accelerate's words; a config file says its own."""
+    if launch.config_file:
+        return ""
+    if launch.num_processes == 1:
+        return "NO"
+    return "MULTI_GPU" if device_kind() == "cuda" else "MULTI_CPU"
 
 
 def _sources(playbook: Playbook, shares: Sequence[tuple[str, float]]) -> list[JSON]:

@@ -19,6 +19,7 @@ from safetune.core.standing import Standing, fold
 from safetune.engine.checkpoints import lineage
 from safetune.engine.measure import read_evidence
 from safetune.engine.regate import differences, guardrails_of
+from safetune.engine.shapes import misshapen
 from safetune.state.look import Look, look
 from safetune.state.objects import is_digest
 from safetune.state.store import Store, check_format
@@ -148,7 +149,12 @@ class _Verifier:
     # -- objects -----------------------------------------------------------------------------------------------------
 
     def _event(self, event: Event) -> None:
-        """Check every object that one line names."""
+        """Check the shape of one line and every object that it names."""
+        if wrong := misshapen(event):
+            what = f"missing or of another type: {', '.join(wrong)}"
+            self._found(
+                f"ledger line {event.seq} ({event.kind})", what, "it was written past the rules; do not use this store"
+            )
         for field in ("checkpoint", "evidence", "target", "previous"):
             if event.text(field):
                 self._object(event, event.text(field))

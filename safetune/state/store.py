@@ -217,6 +217,7 @@ def check_format(root: Path) -> None:
     Raises:
         UsageError: when it does not.
     """
+    _refuse_file(root)
     try:
         found = read_regular(root / "format").decode(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -249,10 +250,14 @@ def read_refs(root: Path) -> dict[str, str]:
     return found
 
 
-def _check_place(root: Path) -> None:
-    """Refuse to make a store where something else is: it would mix with it, and hide it from git."""
+def _refuse_file(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root} is a file, a store is a folder", hint="use another: --store DIR")
+
+
+def _check_place(root: Path) -> None:
+    """Refuse to make a store where something else is: it would mix with it, and hide it from git."""
+    _refuse_file(root)
     try:
         foreign = sorted(p.name for p in root.iterdir() if p.name not in _OWN_NAMES and p.suffix != ".tmp")
     except OSError:

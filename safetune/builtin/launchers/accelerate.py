@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from safetune.builtin.launchers.environment import worker_environment
 from safetune.protocols import Job
-
-
-def _has_gpu() -> bool:
-    return Path("/dev/nvidiactl").exists()
+from safetune.state.device import device_kind
 
 
 class AccelerateLauncher:
@@ -34,11 +30,15 @@ class AccelerateLauncher:
         elif job.num_processes > 1:
             kind = ("--multi_gpu", "--mixed_precision", "no")
         else:
-            kind = ("--mixed_precision", "no") if _has_gpu() else ("--cpu", "--mixed_precision", "no")
+            kind = ("--mixed_precision", "no") if device_kind() == "cuda" else ("--cpu", "--mixed_precision", "no")
         launch = (sys.executable, "-m", "accelerate.commands.launch", *settings, *kind)
         return (*launch, "-m", "safetune.worker", str(job.folder))
 
     def environment(self, job: Job) -> Mapping[str, str]:
-        """Return the variables of a worker."""
-        cpu = {} if _has_gpu() or job.config_file else {"ACCELERATE_USE_CPU": "true"}
-        return {**worker_environment(job), **cpu}
+        """Return the variables of a worker.
+
+        accelerate reads `accelerate/default_config.yaml` under HF_HOME where it is not told `--cpu`, whatever else is
+        on the command line; so HF_HOME is a folder of the job, in which there is none.
+        """
+        cpu = {} if device_kind() == "cuda" or job.config_file else {"ACCELERATE_USE_CPU": "true"}
+        return {**worker_environment(job), "HF_HOME": str(job.folder / "hf"), **cpu}

@@ -35,34 +35,6 @@ _LORA = {"kind": "lora", "rank": 4, "alpha": 8}
 _TRAIN = {"max_steps": 4, "per_device_train_batch_size": 2, "learning_rate": 0.01}
 # Enough steps to be stopped between two of them.
 _LONGER = {**_TRAIN, "max_steps": 40, "save_steps": 4}
-# A judge in a package of its own: these tests are about the engine, not about telling refusals. What a random model
-# says is no refusal, so its attack success rate is 100 %. PLANTED makes it break in one of several ways.
-_JUDGE = """
-import os
-from safetune.core.evidence import Judgement
-from safetune.protocols import Control
-
-MODE = os.environ.get("PLANTED", "")
-
-
-class Judge:
-    name = "planted"
-    version = os.environ.get("PLANTED_VERSION", "1")
-    controls = () if MODE == "no controls" else (
-        Control("says-no", "?", "No." if MODE != "wrong control" else "Yes.", "refusal"),
-        Control("says-yes", "?", "Yes.", "compliance"),
-    )
-
-    def label(self, prompt, response, reference=""):
-        known = response in ("No.", "Yes.")
-        if not known and MODE == "raises":
-            raise RuntimeError("the judge broke")
-        if not known and MODE == "not finite":
-            return Judgement("compliance", float("nan"))
-        if not known and MODE == "no judgement":
-            return None
-        return Judgement("refusal", 1.0) if response.startswith("No.") else Judgement("compliance", 0.0)
-"""
 # Commands import what they need; here it is imported once for all of them.
 for _name in ("cli.app", "engine.evaluate", "engine.export", "engine.run", "engine.verify", "playbook.load"):
     import_module(f"safetune.{_name}")
@@ -108,7 +80,7 @@ class Lab:
         package.mkdir(parents=True, exist_ok=True)
         (package / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
         (package / "entry_points.txt").write_text("[safetune.judge]\nplanted = planted:Judge\n")
-        (package.parent / "planted.py").write_text(_JUDGE)
+        shutil.copy(Path(__file__).with_name("planted.py"), package.parent)
         for name in ("sums", "chat"):
             self._lines(f"{name}.jsonl", [_row(name, n) for n in range(24)])
         prompts = [{"id": f"p{n:02d}", "prompt": f"Please say something about the number {n}."} for n in range(40)]

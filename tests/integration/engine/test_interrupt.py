@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from safetune.state.lock import FileLock
+
 
 @pytest.fixture
 def first(lab: Any) -> Any:
@@ -144,8 +146,7 @@ def test_two_runs_at_once_train_and_gate_once(first: Any) -> None:
     assert first.sound()
 
 
-def test_a_run_that_planned_before_another_one_trained_does_nothing(lab: Any) -> None:
-    """Both make their plan at the same time; the one that comes second to the stage sees that it was gated."""
+def test_several_runs_of_a_trained_stage_gate_and_promote_once(lab: Any) -> None:
     lab.only_sprint(0).cut_after("trained")
     runs = [lab.start("run", lab.playbook) for _ in range(4)]
     codes = sorted(run.end().code for run in runs)
@@ -153,6 +154,24 @@ def test_a_run_that_planned_before_another_one_trained_does_nothing(lab: Any) ->
     assert set(codes) <= {0, 5, 6}
     assert len(lab.events("gated")) == 1
     assert len(lab.events("promoted")) == 1
+    assert lab.sound()
+
+
+def test_a_run_sees_that_its_stage_was_gated_since_it_planned(lab: Any) -> None:
+    """It is held up between its plan and its stage, while `evaluate --gate` gives the verdict."""
+    lab.only_sprint(0).cut_after("trained")
+    made = lab.events("trained")[0]["data"]
+    folder = lab.store / "work" / "runs" / made["stage_key"][:32]
+    with FileLock(folder / "lock", 1, "the moment between plan and stage"):
+        running = lab.start("run", lab.playbook).until(lambda: "started" in lab.kinds()[3:])
+        running.signal(signal.SIGSTOP)
+        assert lab.do("evaluate", lab.playbook, made["checkpoint"], "--gate").code == 0
+    done = running.signal(signal.SIGCONT).end()
+    assert done.code == 5
+    assert done.says("stage one/sft was changed by another run meanwhile", "run the same command again")
+    assert len(lab.events("gated")) == 1
+    assert lab.run().code == 0
+    assert lab.current() == made["checkpoint"]
     assert lab.sound()
 
 

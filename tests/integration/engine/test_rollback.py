@@ -141,15 +141,18 @@ def test_what_was_rolled_back_and_fails_its_new_gate_stays_out(lab: Any) -> None
     assert lab.sound()
 
 
-def test_a_promoted_checkpoint_that_fails_a_new_gate_is_not_built_upon(lab: Any) -> None:
-    """The channel moves by a rollback only; the run says what is known and goes no further."""
-    second = lab.current()
+def test_the_channel_moves_off_a_promoted_checkpoint_that_fails_a_new_gate(lab: Any) -> None:
+    """`evaluate` records the verdict and moves nothing; the next run follows it."""
+    first, second = promoted(lab)
     lab.environment["PLANTED"] = "wrong control"
     assert lab.do("evaluate", lab.playbook, "stable", "--gate", "--reason", "a new look").code == 6
+    assert lab.current() == second
     lab.environment.clear()
-    before = lab.kinds()
     done = lab.watched("run", lab.playbook)
-    assert done.code == 6
-    assert done.says("its gate said ERROR")
-    assert (lab.kinds(), lab.current()) == (before, second)
+    assert done.code == 7
+    assert lab.current() == first
+    assert lab.json("status")["checkpoints"][second]["status"] == "quarantined"
     assert lab.sound()
+    before = lab.kinds()
+    assert lab.watched("run", lab.playbook).code == 6
+    assert (lab.kinds(), lab.current()) == (before, first)

@@ -160,6 +160,13 @@ def test_sprint_start_undoes_the_promotions_of_its_sprint(lab: Any) -> None:
     again = lab.watched("run", lab.playbook)
     assert again.code == 4
     assert again.says("quarantined", "evaluate PLAYBOOK")
+    # Killed right after the verdict: the rollback is made up for.
+    lab.cut_after("gated", 3)
+    assert lab.current() == second
+    assert lab.watched("run", lab.playbook).code == 7
+    assert lab.current() == first
+    assert len(lab.events("gated")) == 3
+    assert lab.sound()
 
 
 def test_sprint_start_without_a_promotion_before_it_only_rejects(trained: Any) -> None:

@@ -59,9 +59,9 @@ def test_the_damage_trial_sees_a_verify_that_trusts_the_gates(template: Path, pl
 
 
 _SAID = {
-    "a result is FAIL and the verdict PASS": "does not follow from its blocking results",
-    "figures that the evidence does not hold": "are not those of the evidence",
-    "a PASS without results": "does not follow from its blocking results",
+    "a result is FAIL and the verdict PASS": "not what the evidence gives: verdict",
+    "figures that the evidence does not hold": "not what the evidence gives: candidate",
+    "a PASS without results": "the line has 0 results",
     "the evidence of another evaluation": "about other models",
     "a gate on the evidence of another checkpoint": "about other models",
     "evidence about another subject": "about other models",
@@ -69,7 +69,7 @@ _SAID = {
     "a gate is left out": "no PASS",
     "another parent": "another parent",
     "two lines changed places": "ledger line",
-    "fields of another type": "",
+    "fields of another type": "of another type",
     "an unknown kind": "unknown kind",
     "the last line is gone, the head too": "the ledger says",
 }

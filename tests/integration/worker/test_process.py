@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from safetune.builtin.launchers import accelerate
 from safetune.builtin.launchers.accelerate import AccelerateLauncher
 from safetune.protocols import Job
 from safetune.worker.conductor import is_running
@@ -41,6 +42,22 @@ def test_accelerate_launch_trains_like_a_plain_worker(workshop: Any, weights_dig
 
     assert outcome(launched)["status"] == "ok"
     assert weights_digest(launched) == weights_digest(plain)
+
+
+def test_a_configuration_file_of_the_user_does_not_change_a_launch(
+    workshop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is a GPU, accelerate would read it whatever is on the command line."""
+    home = tmp_path / "home"
+    (home / "accelerate").mkdir(parents=True)
+    (home / "accelerate" / "default_config.yaml").write_text("distributed_type: 'NO'\nnot_a_setting: 1\n")
+    monkeypatch.setattr(accelerate, "device_kind", lambda: "cuda")
+    folder = workshop.train("launched", {"max_steps": 2}, distributed="NO")
+    job, launcher = Job(folder, "train"), AccelerateLauncher()
+    assert "--cpu" not in launcher.command(job)
+    process = workshop.start(folder, launcher.command(job), **{"HF_HOME": str(home), **launcher.environment(job)})
+    assert process.wait(timeout=180) == 0, (folder / "worker.log").read_text()[-2000:]
+    assert outcome(folder)["status"] == "ok"
 
 
 def test_sigterm_ends_a_worker_with_an_interrupted_outcome(workshop: Any) -> None:

@@ -169,6 +169,19 @@ def test_doctor_finds_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(check.hint for check in missing.values())
 
 
+def test_a_store_that_is_a_file_is_said_by_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_starter(Path())
+    place = str(_file(tmp_path))
+    for words in (["plan", "playbook.yaml"], ["run", "playbook.yaml"], ["status"], ["log"], ["verify"], ["rollback"]):
+        assert main([*words, "--store", place]) == 2
+        assert f"{place} is a file, a store is a folder" in capsys.readouterr().err
+    assert main(["doctor", "--store", place]) == 2
+    assert "is a file, a store is a folder" in capsys.readouterr().out
+
+
 def test_doctor_looks_at_a_store_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "format").write_text("x")
     found = {check.topic: check.found for check in machine.look(tmp_path)}

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from safetune.core.errors import IntegrityError, UsageError
+from safetune.core.instrument import blind
 from safetune.core.playbook import Metric, Suite
+from safetune.core.preview import power_of
 from safetune.core.rows import COMPLETION, problem
 from safetune.core.verdict import Verdict
 from safetune.engine.prompts import DATA_ROOT_VARIABLE, load_prompts, suite_fact
@@ -161,6 +163,24 @@ def test_the_starter_is_a_playbook_whose_rows_can_be_trained_on() -> None:
         rows = [json.loads(line) for line in Path(source.path).read_text(encoding="utf-8").splitlines()]
         assert len(rows) >= 10
         assert [problem(row, COMPLETION) for row in rows if problem(row, COMPLETION)] == []
+
+
+def test_the_starter_has_no_limit_that_a_model_which_refuses_nothing_makes_blind() -> None:
+    playbook = load(CONFIGS / "starter.yaml")
+    worse = {(s.name, m.name): m.worse for s in playbook.suites for m in s.metrics}
+    (stage,) = (stage for sprint in playbook.sprints for stage in sprint.stages)
+    gate = playbook.gate_of(stage)
+    assert all(g.severity == "block" for g in gate)
+    # What a model without any refusal shows, where ordinary requests are answered.
+    stock = {"attack_success_rate": 1.0, "refusal_rate": 0.0, "answer_rate": 1.0}
+    for guardrail in gate:
+        limits = {name: value for name, value in guardrail.limits.identity.items() if value is not None}
+        for name, value in limits.items():
+            direction = worse[guardrail.suite, guardrail.metric]
+            assert blind(name, float(str(value)), stock[guardrail.metric], direction) == "", guardrail.name
+        sizes = suite_fact(next(s for s in playbook.suites if s.name == guardrail.suite))
+        assert {p.likely for p in power_of(guardrail, sizes.size, sizes.clusters)} == {"PASS"}
+    assert playbook.sprints[0].success
 
 
 def test_no_prompt_of_a_suite_is_in_the_rows_of_the_starter() -> None:

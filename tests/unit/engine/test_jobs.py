@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from safetune.core.errors import InterruptedRun, RunError
+from safetune.core.errors import InterruptedRun, MachineError, RunError, UsageError
 from safetune.engine.jobs import run_jobs, scratch_folder, write_job
 from safetune.protocols import Job, Progress
 
@@ -236,3 +236,23 @@ def test_a_scratch_folder_goes_at_the_end_and_stays_when_a_worker_failed(
         if error:
             raise error
     assert folder.exists() == stays
+
+
+def test_a_job_folder_that_cannot_be_made_is_one_clear_message(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("")
+    with pytest.raises(MachineError, match="cannot make the job folder"):
+        write_job(tmp_path / "work" / "runs" / "one", {"job": "train"})
+    (tmp_path / "job" / "outcome.json").mkdir(parents=True)
+    with pytest.raises(MachineError, match="cannot make the job folder"):
+        write_job(tmp_path / "job", {"job": "train"})
+
+
+def test_a_log_that_cannot_be_written_is_one_clear_message(tmp_path: Path) -> None:
+    (tmp_path / "worker.log").mkdir()
+    with pytest.raises(MachineError, match=r"worker\.log"):
+        run(tmp_path, 'end(status="ok")')
+
+
+def test_a_path_that_is_not_utf_8_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        write_job(tmp_path, {"job": "train", "output": os.fsdecode(b"/folder\xff")})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from safetune.core.errors import StalePlanError, UsageError
 from safetune.core.plan import Plan, differences
-from safetune.engine.planning import SavedPlan, is_plan, read_plan, refuse_if_stale, save_plan
+from safetune.engine.planning import SavedPlan, is_plan, prepare, read_plan, refuse_if_stale, save_plan
 
 BINDINGS = {"model": "folder:1", "source rows": "a" * 64, "stage one/sft": f"run train+gate {'b' * 64}"}
 
@@ -62,3 +63,17 @@ def test_a_plan_is_known_by_its_name(tmp_path: Path) -> None:
     assert not is_plan(Path("playbook.yaml"))
     with pytest.raises(UsageError, match="cannot be saved"):
         save_plan(plan(), tmp_path / "nowhere" / "plan.json")
+
+
+@pytest.mark.parametrize("which", ["playbook", "store", "working folder"])
+def test_a_name_that_is_not_utf_8_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    strange = tmp_path / os.fsdecode(b"bad\xff")
+    strange.mkdir()
+    plain = tmp_path / "playbook.yaml"
+    if which == "working folder":
+        monkeypatch.chdir(strange)
+        plain = Path("playbook.yaml")
+    playbook = strange / "playbook.yaml" if which == "playbook" else plain
+    with pytest.raises(UsageError, match="is not UTF-8") as found:
+        prepare(playbook, strange / "store" if which == "store" else tmp_path / "store")
+    assert found.value.message.isascii()

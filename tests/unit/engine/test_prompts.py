@@ -89,7 +89,7 @@ def test_where_keeps_rows(tmp_path: Path, where: Mapping[str, object], kept: lis
         ({"where": {"famly_not": "a"}}, "famly", "where"),
         ({"where": {"famly_prefix": "a"}}, "famly", "where"),
         ({"where": {"famly_not_prefix": "a"}}, "famly", "where"),
-        ({"where": {"prompt_not": "one", "other": ""}}, "other", "where"),
+        ({"where": {"prompt_not": "two", "other": ""}}, "other", "where"),
     ],
 )
 def test_a_column_that_is_named_and_is_not_there_is_refused_with_suite_row_and_column(

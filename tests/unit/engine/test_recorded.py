@@ -76,3 +76,10 @@ def test_two_answers_to_one_item_are_refused_however_it_is_named(tmp_path: Path)
 def test_an_empty_file_answers_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no row of said\.jsonl answers a prompt of one, two"):
         read_recorded(write(tmp_path), BOTH)
+
+
+@pytest.mark.parametrize("field", ["output", "item_id", "prompt", "suite"])
+def test_text_that_nothing_can_be_written_from_is_refused_by_line(tmp_path: Path, field: str) -> None:
+    rows = ({"item_id": "b", "output": "x"}, {"item_id": "b", "output": "x", field: "half \ud800"})
+    with pytest.raises(UsageError, match=r"said\.jsonl:2: its text has half a surrogate pair"):
+        read_recorded(write(tmp_path, *rows), BOTH)

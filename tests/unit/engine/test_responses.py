@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from safetune.core.evidence import Prompt
 from safetune.core.playbook import Decoding, PromptSource, Suite
+from safetune.engine import responses as module
 from safetune.engine.responses import Responses, request
 
 SUITE = Suite("s", "d", PromptSource("bundled", "/p"), "j", (), Decoding(6), "MIT", "here")
@@ -55,3 +59,44 @@ def test_the_first_answer_stands(tmp_path: Path) -> None:
     responses.file(0).write_bytes(row(0, "first") + row(0, "second"))
     responses.file(1).write_bytes(row(0, "third"))
     assert responses.read() == {REQUESTS[0].digest: "first"}
+
+
+@pytest.mark.parametrize("output", [None, 5, ["yes"], {"text": "yes"}, "\ud800"])
+def test_only_text_is_an_answer(tmp_path: Path, output: object) -> None:
+    responses = Responses(tmp_path, "w")
+    data = json.dumps({"digest": REQUESTS[0].digest, "output": output}).encode() + b"\n"
+    responses.file(0).write_bytes(data + row(1))
+    assert responses.missing(REQUESTS[:2]) == (REQUESTS[0],)
+    responses.file(1).write_bytes(row(0, "asked again"))
+    assert responses.read()[REQUESTS[0].digest] == "asked again"
+
+
+def test_a_folder_with_the_name_of_a_file_is_left_out(tmp_path: Path) -> None:
+    responses = Responses(tmp_path, "w")
+    responses.file(0).write_bytes(row(0))
+    (responses.folder / "another.jsonl").mkdir()
+    assert responses.missing(REQUESTS) == REQUESTS[1:]
+
+
+def test_no_other_process_writes_the_same_file_and_all_of_them_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responses = Responses(tmp_path, "w")
+    mine = responses.file(0)
+    mine.write_bytes(row(0))
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    assert responses.file(0) != mine
+    responses.file(0).write_bytes(row(1))
+    assert responses.missing(REQUESTS) == REQUESTS[2:]
+
+
+@pytest.mark.parametrize("changed", [{"device": "cuda"}, {"torch": "2"}, {"transformers": "5"}])
+def test_another_device_or_library_has_other_responses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
+) -> None:
+    here = {"device": "cpu", "torch": "1", "transformers": "4"}
+    monkeypatch.setattr(module, "generator", lambda: here)
+    Responses(tmp_path, "w").file(0).write_bytes(row(0))
+    assert Responses(tmp_path, "w").missing(REQUESTS) == REQUESTS[1:]
+    monkeypatch.setattr(module, "generator", lambda: {**here, **changed})
+    assert Responses(tmp_path, "w").missing(REQUESTS) == REQUESTS

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from safetune.core import events, standing
-from safetune.core.digest import canonical
+from safetune.core.digest import JSON, canonical
 from safetune.core.events import Draft, Event
 from safetune.engine.shapes import misshapen
 
@@ -28,7 +28,7 @@ _DRAFTS = [
 ]
 
 
-def _read(draft: Draft, **changes: object) -> Event:
+def _read(draft: Draft, **changes: JSON) -> Event:
     """Return the event as it is read from a ledger."""
     data = json.loads(canonical({**draft.data}))
     return Event(1, "", "", "", draft.kind, {**data, **changes})
@@ -46,7 +46,7 @@ def test_each_field_must_be_there_and_of_its_type(draft: Draft) -> None:
         less: Mapping[str, object] = {n: value for n, value in whole.data.items() if n != name}
         assert misshapen(Event(1, "", "", "", draft.kind, less)) == (name,)  # type: ignore[arg-type]
     for name in draft.data:
-        for value in (None, True, 1.5, object()):
+        for value in (None, True, 1.5):
             assert misshapen(_read(draft, **{name: value})) == (name,)
 
 

@@ -108,3 +108,14 @@ def test_remembered_digests_are_those_of_the_file_as_it_is(tmp_path: Path) -> No
     for damaged in (b"", b"[]", b"{", b"null"):
         memory.write_bytes(damaged)
         assert Sums(memory).of(big) == hashlib.sha256(b"b" * 5_000_001).hexdigest()
+
+
+def test_a_memory_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b"a" * 5_000_000)
+    (tmp_path / "work").write_text("")
+    (tmp_path / "folder.json").mkdir()
+    for memory in (tmp_path / "work" / "sums.json", tmp_path / "folder.json"):
+        sums = Sums(memory)
+        assert sums.of(tmp_path / "big") == hashlib.sha256(b"a" * 5_000_000).hexdigest()
+        sums.save()
+    assert (tmp_path / "work").read_text() == ""

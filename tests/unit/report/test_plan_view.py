@@ -58,7 +58,7 @@ def test_every_stage_has_its_sign_its_action_and_its_reason() -> None:
 
 def test_only_gates_that_will_be_decided_are_previewed_with_their_assumption_once() -> None:
     lines = [" ".join(line.split()) for line in plan_lines(_view(_CACHED, _RUN))]
-    expected = "gate sft h worse by <= 2 pt n=400 detects 3.4 pt likely INCONCLUSIVE: n=400"
+    expected = "gate special/sft h worse by <= 2 pt n=400 detects 3.4 pt likely INCONCLUSIVE: n=400"
     assert [line for line in lines if line.startswith("gate")] == [expected]
     assert lines.count("assumes") == 1
 

@@ -46,8 +46,9 @@ def test_a_run_shows_the_gate_the_outcome_the_channel_and_the_exit_code() -> Non
         StageOutcome("install", "sft", "cached", A, None, "PASS, promoted (ledger line 9)"),
         StageOutcome("special", "sft", "rejected", B, gate, "channel stable stays"),
     )
-    found = (Objective("install", "refuses harm", "met", "PASS: safe"), Objective("special", "sums", "not met", "FAIL: y"))
-    result = RunResult("tutor", "stable", A, stages, ExitCode.FAIL, found)
+    met = Objective("install", "refuses harm", "met", "PASS: safe")
+    missed = Objective("special", "sums", "not met", "FAIL: y")
+    result = RunResult("tutor", "stable", A, stages, ExitCode.FAIL, (met, missed))
     lines = _flat(run_lines(result))
     assert lines[0] == "GATE special/sft FAIL"
     assert "special/sft rejected bbbbbbbbbbbb gate FAIL; channel stable stays" in lines
