@@ -43,8 +43,8 @@ class GateRecord:
     """What the ledger keeps of a gate: which checkpoint, against what, on which evidence, with which verdict.
 
     `definitions` are the guardrails in full, as they enter their digest `guardrails`, so that the verdict can be
-    reached again from the evidence alone. `basis` identifies guardrails, suites and judges together; `attempt` counts from 1;
-    later ones need a `reason`.
+    reached again from the evidence alone. `basis` identifies guardrails, suites and judges together; `attempt` counts
+    from 1; later ones need a `reason`.
     """
 
     stage_key: str

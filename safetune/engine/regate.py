@@ -37,7 +37,10 @@ def guardrails_of(line: Mapping[str, JSON]) -> tuple[Guardrail, ...]:
 
 def differences(line: Mapping[str, JSON], guardrails: tuple[Guardrail, ...], report: EvaluationReport) -> list[str]:
     """Decide the gate again and return where the line says something else, as sentences; none when it is right."""
-    result = decide(guardrails, report)
+    attempt = line.get("attempt")
+    if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:
+        return [f"the attempt is {attempt!r}, which is no count"]
+    result = decide(guardrails, report, attempt)
     said, given = line.get("verdict"), result.verdict.value
     found = [] if said == given else [f"the verdict is {said}, but the evidence gives {given}"]
     rows, wanted = line.get("results"), gate_rows(result)

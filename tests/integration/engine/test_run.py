@@ -57,6 +57,14 @@ def test_running_again_does_nothing_and_starts_nothing(lab: Any) -> None:
     assert lab.sound()
 
 
+def test_each_sprint_says_whether_its_objective_was_met_also_when_nothing_is_left_to_do(lab: Any) -> None:
+    sprint = lab.content["sprints"][1]
+    sprint["success"] = list(sprint["stages"][0]["gate"])
+    done = lab.save().run("--json")
+    assert outcomes(done) == ["cached", "cached"]
+    assert [(o["sprint"], o["outcome"]) for o in done.json["objectives"]] == [("one", "not known"), ("two", "met")]
+
+
 def test_a_fail_is_rejected_and_stays_rejected(second: Any) -> None:
     first = second.current()
     second.gate(FAILS, sprint=1)

@@ -56,7 +56,6 @@ def place(tmp_path: Path) -> Workplace:
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-
     monkeypatch.setattr(measure, "load", lambda k, n: Answering(limit) if k == "launcher" else load(k, n))
 
 

@@ -45,7 +45,7 @@ def test_a_file_is_no_place_for_a_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="is a file"):
         Store.create(tmp_path / "file")
-    with pytest.raises(UsageError, match="there is no store"):
+    with pytest.raises(UsageError, match="is a file"):
         Store.open(tmp_path / "file")
     with pytest.raises(MachineError):
         Store.create(tmp_path / "file" / "store")
