@@ -112,9 +112,9 @@ def run(
     saved = read_plan(playbook) if is_plan(playbook) else None
     prepared = prepare(saved.playbook if saved else playbook, store)
     if saved:
-        refuse_if_stale(saved, prepared.plan)
+        refuse_if_stale(saved, prepared.plan, prepared.events)
     with progress(as_json) as listener:
-        result = run_playbook(prepared, store, RunSettings(workers, reason, listener))
+        result = run_playbook(prepared, store, RunSettings(workers, reason, listener, saved.digest if saved else ""))
     return show(
         as_json,
         lambda paint: run_lines(result, paint),

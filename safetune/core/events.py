@@ -120,6 +120,9 @@ def held(checkpoint: str, stage_key: str, verdict: str) -> Draft:
     return Draft("held", {"checkpoint": checkpoint, "stage_key": stage_key, "verdict": verdict})
 
 
+BY_A_PERSON = "a person"  # the trigger of a rollback that no rule asked for
+
+
 def rolled_back(move: tuple[str, str, str], reason: str, trigger: str, quarantined: Sequence[str]) -> Draft:
     """A channel moved away from a promoted checkpoint; `move` is (channel, from, to)."""
     channel, previous, target = move

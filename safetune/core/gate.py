@@ -101,7 +101,13 @@ def decide(guardrails: tuple[Guardrail, ...], report: EvaluationReport, attempt:
     attempts together err at most twice as often as one (the alpha of a geometric series: Bonferroni).
     Warning guardrails are reported and never decide. A gate without a blocking guardrail is ERROR: something must be
     able to say no.
+
+    Raises:
+        ValueError: for an attempt below 1, which would test more loosely than asked for, or a guardrail that has no
+            digest because a limit is not finite.
     """
+    if attempt < 1:
+        raise ValueError(f"attempts count from 1, not {attempt}")
     held = (replace(g, confidence=1 - (1 - g.confidence) / 2 ** (attempt - 1)) for g in guardrails)
     results = tuple(result for guardrail in held for result in _judge_guardrail(guardrail, report))
     # Whatever is not plainly a warning blocks: a misspelt severity must not switch a guardrail off.

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetune.core.errors import ExitCode, UsageError
+from safetune.core.errors import ExitCode, IntegrityError, UsageError
 from safetune.core.events import evaluated
 from safetune.core.evidence import EvaluationReport
 from safetune.core.gate import GateResult, decide
 from safetune.core.plan import evidence_basis, suites_of
 from safetune.core.playbook import Guardrail, Playbook, Stage, Suite
+from safetune.core.standing import Gate
 from safetune.engine.gating import GateOrder, gate_checkpoint, measure_and_store, store_report
 from safetune.engine.jobs import scratch_folder
 from safetune.engine.measure import (
@@ -21,6 +22,7 @@ from safetune.engine.measure import (
     Workplace,
     default_workers,
     judge_suite,
+    read_evidence,
     read_suites,
 )
 from safetune.engine.planning import Prepared, prepare
@@ -169,6 +171,8 @@ def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Work
     elif known:
         baseline = subjects.checkpoint(known.parent)
     labels = target.label, baseline.label if baseline else ""
+    if wanted.gate and known and not wanted.reason.strip() and known.gates and known.gates[-1].basis == scope.basis:
+        return _recorded_verdict(store, known.gates, scope, labels)
     if wanted.gate and known:
         order = GateOrder(scope.stage_key, scope.guardrails, scope.measured, scope.basis, wanted.reason)
         gated = gate_checkpoint(store, (target, baseline), order, place)
@@ -178,6 +182,20 @@ def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Work
     against = baseline.identity if baseline else ""
     store.commit(evaluated(target.identity, against, evidence, [m.suite.name for m in scope.measured]))
     return _decided(wanted, scope, labels, (evidence, report))
+
+
+def _recorded_verdict(store: Store, gates: Sequence[Gate], scope: _Scope, labels: tuple[str, str]) -> EvaluateResult:
+    """Show the verdict that the ledger holds for this very gate: it is final, and asking for it again costs nothing."""
+    last = gates[-1]
+    store.objects.verify(last.evidence)
+    report = read_evidence(store.objects.path(last.evidence))
+    result = decide(scope.guardrails, report, len(gates))
+    if result.verdict is not last.verdict:
+        raise IntegrityError(
+            f"ledger line {last.seq}: its evidence does not say {last.verdict}", hint="safetune verify"
+        )
+    note = f'recorded in ledger line {last.seq}, nothing was measured anew; to gate again, say why: --reason "..."'
+    return EvaluateResult(*labels, report, result, last.evidence, result.verdict.exit_code, note)
 
 
 # -- what of the playbook is used --------------------------------------------------------------------------------------

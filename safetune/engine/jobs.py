@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from safetune.core.digest import JSON, canonical
-from safetune.core.errors import InterruptedRun, RunError, UsageError
+from safetune.core.errors import InterruptedRun, RunError, SafetuneError, UsageError
 from safetune.protocols import Job, Launcher, Listener, Progress
 from safetune.state.atomic import machine_errors, write_atomic
 
@@ -70,6 +70,7 @@ def run_jobs(
 
     Raises:
         RunError: when any of them fails; the others are stopped first.
+        UsageError: when it failed for what a person wrote: rows, arguments, options.
         InterruptedRun: when a person or a scheduler stops the run; every child has ended by then.
     """
     with terminate_as_interrupt():
@@ -172,7 +173,7 @@ def _follow(children: list[_Child], listener: Listener) -> None:
                 waiting.remove(child)
                 try:
                     child.outcome = _outcome(child)
-                except RunError as error:
+                except SafetuneError as error:
                     if child.needed:
                         raise
                     listener(Progress("note", child.subject, {"text": f"{error.message}; it will be done later"}))
@@ -209,7 +210,8 @@ def _outcome(child: _Child) -> Mapping[str, JSON]:
         return outcome
     if isinstance(outcome, dict) and outcome.get("status") in ("error", "interrupted"):
         message = str(outcome.get("message", "the worker was stopped"))
-        raise RunError(f"{child.subject}: {message}", hint=str(outcome.get("hint", "")) or f"see {log}")
+        kind = UsageError if outcome.get("usage") is True else RunError
+        raise kind(f"{child.subject}: {message}", hint=str(outcome.get("hint", "")) or f"see {log}")
     how = _how_it_ended(child.process.returncode)
     raise RunError(
         f"{child.subject}: the worker {how} before it finished{_last_words(log)}",

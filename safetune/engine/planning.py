@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetune.core.digest import canonical
+from safetune.core.digest import canonical, digest
 from safetune.core.errors import StalePlanError, UsageError
+from safetune.core.events import BY_A_PERSON, Event
 from safetune.core.plan import Facts, Plan, differences, make_plan, plan_json
 from safetune.core.playbook import Playbook
 from safetune.core.standing import Standing
@@ -31,6 +32,7 @@ class Prepared:
     facts: Facts
     standing: Standing
     plan: Plan
+    events: tuple[Event, ...] = ()
 
 
 def prepare(playbook_path: Path, store_root: Path) -> Prepared:
@@ -51,7 +53,8 @@ def prepare(playbook_path: Path, store_root: Path) -> Prepared:
     standing = store.standing() if store else Standing()
     facts = survey(loaded.playbook, model, events, (store_root, sums))
     sums.save()
-    return Prepared(loaded.playbook, loaded.where, model, facts, standing, make_plan(loaded.playbook, facts, standing))
+    plan = make_plan(loaded.playbook, facts, standing)
+    return Prepared(loaded.playbook, loaded.where, model, facts, standing, plan, events)
 
 
 def _check_name(path: Path) -> None:
@@ -75,7 +78,8 @@ def save_plan(plan: Plan, path: Path) -> None:
     """
     if not path.absolute().parent.is_dir() or path.is_dir():
         raise UsageError(f"the plan cannot be saved as {path}", hint="name a file in a folder that exists")
-    write_atomic(path, canonical(plan_json(plan)) + b"\n")
+    content = plan_json(plan)
+    write_atomic(path, canonical({**content, "seal": digest(content)}) + b"\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,11 @@ class SavedPlan:
 
     playbook: Path
     bindings: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the plan that was saved; runs that carry it out name it in the ledger."""
+        return digest(self.bindings)
 
 
 def is_plan(path: Path) -> bool:
@@ -101,6 +110,8 @@ def read_plan(path: Path) -> SavedPlan:
         content = json.loads(path.read_bytes())
         if content["schema"] != "safetune-plan/1":
             raise UsageError(f"{path} is a plan of another format: {content['schema']}", hint="make it again")
+        if content.pop("seal") != digest(content):
+            raise UsageError(f"{path} was changed after it was saved", hint="safetune plan PLAYBOOK -o plan.json")
         bindings = {str(k): str(v) for k, v in content["bindings"].items()}
         return SavedPlan(Path(content["path"]), bindings)
     except FileNotFoundError:
@@ -109,12 +120,36 @@ def read_plan(path: Path) -> SavedPlan:
         raise UsageError(f"{path} is not a saved plan: {error}", hint="safetune plan PLAYBOOK -o plan.json") from error
 
 
-def refuse_if_stale(saved: SavedPlan, now: Plan) -> None:
-    """Raise StalePlanError with every difference when the world is not the one the plan was made for."""
+def refuse_if_stale(saved: SavedPlan, now: Plan, events: Sequence[Event] = ()) -> None:
+    """Raise StalePlanError with every difference when the world is not the one the plan was made for.
+
+    What runs of this very plan have done since is no difference: an interrupted run goes on with the same command.
+    """
     changes = differences(saved.bindings, now.bindings)
-    if changes:
+    if changes and not _is_own_progress(saved, now, events):
         raise StalePlanError(
             "the saved plan is stale; nothing was done",
             changes=changes,
             hint=f"look at the changes, then: safetune plan {saved.playbook} -o plan.json",
         )
+
+
+def _is_own_progress(saved: SavedPlan, now: Plan, events: Sequence[Event]) -> bool:
+    """Say whether only stages and the channel differ, and nobody was at work since but runs of this plan."""
+    for name in {*saved.bindings, *now.bindings}:
+        before, after = saved.bindings.get(name, ""), now.bindings.get(name, "")
+        same_stage = name.startswith("stage ") and before.rpartition(" ")[2] == after.rpartition(" ")[2]
+        if before != after and not same_stage and not name.startswith("channel "):
+            return False
+    first = next((n for n, e in enumerate(events) if _runs(e, saved.digest)), None)
+    if first is None:
+        return False
+    return not any(
+        (event.kind == "started" and not _runs(event, saved.digest))
+        or (event.kind == "rolled_back" and event.text("trigger") == BY_A_PERSON)
+        for event in events[first:]
+    )
+
+
+def _runs(event: Event, plan: str) -> bool:
+    return event.kind == "started" and event.text("plan") == plan

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetune.core.digest import short
 from safetune.core.errors import IntegrityError, UsageError
-from safetune.core.events import rolled_back
+from safetune.core.events import BY_A_PERSON, rolled_back
 from safetune.core.rollback import RollbackChoice, choose_target
 from safetune.core.standing import Standing
 from safetune.engine import checkpoints
@@ -55,7 +55,7 @@ def roll_back(store_root: Path, wanted: RollbackRequest) -> RollbackResult:
     line = 0
     if not choice.already_there and not wanted.dry_run:
         move = (channel, choice.previous, choice.target)
-        line = store.commit(rolled_back(move, wanted.reason or "no reason given", "a person", choice.quarantined))
+        line = store.commit(rolled_back(move, wanted.reason or "no reason given", BY_A_PERSON, choice.quarantined))
     return RollbackResult(
         channel=channel,
         previous=choice.previous,

@@ -67,11 +67,15 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """How to run: evaluation workers at once (None: as many as fit), why to gate something again, who listens."""
+    """How to run: evaluation workers at once (None: as many as fit), why to gate something again, who listens.
+
+    `order` is the digest of the saved plan that is carried out, or empty.
+    """
 
     workers: int | None
     reason: str
     listener: Listener
+    order: str = ""
 
 
 def run_playbook(prepared: Prepared, store_root: Path, settings: RunSettings) -> RunResult:
@@ -115,7 +119,8 @@ class _Runner:
         if all(p.action != "run" for p in planned.values()):
             return self._result(self._run_stages(planned))
         run = f"r{self._store.standing().last_seq + 1}"
-        self._store.commit(started(run, self._playbook.name, self._playbook.digest, self._prepared.plan.digest))
+        order = self._settings.order or self._prepared.plan.digest
+        self._store.commit(started(run, self._playbook.name, self._playbook.digest, order))
         try:
             with terminate_as_interrupt():
                 code = self._run_stages(planned)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from safetune.core import rows
 from safetune.core.digest import JSON, short
 from safetune.core.events import Event
 from safetune.core.plan import Fact, Facts
@@ -15,6 +17,10 @@ from safetune.engine.models import BaseModel
 from safetune.engine.prompts import suite_fact
 from safetune.engine.sums import Sums
 from safetune.plugins import load, names, provider, suggest
+
+# Rows are read before anything is trained; in larger files the worker finds what is wrong.
+_ROWS_READ = 4 * 1024 * 1024
+_SHAPES = (rows.COMPLETION, rows.MESSAGES, rows.PREFERENCE)
 
 # What training needs installed; found by name, never imported here.
 _ML_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
@@ -54,9 +60,27 @@ def _source_fact(source: Source, sums: Sums) -> Fact:
     except OSError as error:
         return Fact(source.name, "", None, f"source {source.name}: {path.name} cannot be read: {error.strerror}")
     if found != source.sha256:
-        problem = f"source {source.name}: sha256 is {short(found)}, the playbook pins {short(source.sha256)}"
+        problem = f"source {source.name}: sha256 is {found}, the playbook pins {short(source.sha256)}"
         return Fact(source.name, found, size, problem)
-    return Fact(source.name, found, size, "", f"{source.licence}; consent {source.consent}")
+    problem = _row_problem(path) if size <= _ROWS_READ else ""
+    wrong = f"source {source.name}: {problem}" if problem else ""
+    return Fact(source.name, found, size, wrong, f"{source.licence}; consent {source.consent}")
+
+
+def _row_problem(path: Path) -> str:
+    """Say what is wrong with the first row that no trainer could use, by file and line; or return an empty string."""
+    number = 0
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            return f"{path.name}:{number}: not a JSON row"
+        wrong = rows.problem(row, *_SHAPES) if isinstance(row, dict) else "a row must be an object"
+        if wrong:
+            return f"{path.name}:{number}: {wrong}"
+    return "" if number and path.read_bytes().strip() else f"{path.name} has no rows"
 
 
 def _plugin_facts(playbook: Playbook) -> Mapping[str, Fact]:

@@ -81,11 +81,13 @@ class _Verifier:
         self._sound: set[str] = set()
         self._seen: set[str] = set()
         self._bytes = 0
+        self._lines = 0
 
     def run(self) -> VerifyReport:
         self._try("format", self._format)
         found = self._ledger()
         events = found.chain.events
+        self._lines = len(events)
         standing = self._rules(events)
         for event in events:
             self._try(f"ledger line {event.seq} ({event.kind})", partial(self._event, event))
@@ -226,13 +228,18 @@ class _Verifier:
             is_now, should = refs.get(name, ""), wanted.get(name, "")
             if is_now != should:
                 what = f"points to {_shown(is_now)}, the ledger says {_shown(should)}"
-                self._found(f"refs/{name}", what, "the ledger decides: safetune status derives it again")
+                decides = "the ledger decides: safetune status derives it again"
+                lost = "restore the ledger first; nothing else says where the channel stood"
+                self._found(f"refs/{name}", what, decides if self._lines else lost)
 
     def _strangers(self) -> None:
         for name in self._store.objects.names():
             if name not in self._seen:
                 what = "is not named by the ledger" if is_digest(name) else "is not an object"
-                self._notes.append(Finding(f"objects/{short(name)}", what, "harmless; nothing depends on it"))
+                # A ledger that is gone or broken names nothing: whatever lies there may be all that is left.
+                whole = self._lines and not self._findings
+                hint = "harmless; nothing depends on it" if whole else "keep it: a restored ledger may name it"
+                self._notes.append(Finding(f"objects/{short(name)}", what, hint))
 
     def _leftovers(self) -> None:
         for path in self._store.leftovers():

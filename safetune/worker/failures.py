@@ -6,7 +6,7 @@ import errno
 from collections.abc import Mapping
 
 from safetune.core.digest import JSON
-from safetune.core.errors import SafetuneError
+from safetune.core.errors import SafetuneError, UsageError
 
 # Libraries wrap the system's refusal in errors of their own, so the words are looked for as well as the number.
 _FULL_DISK = ("no space left on device", "disk quota exceeded", "file write failed", "os error 28", "os error 122")
@@ -16,7 +16,8 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory"
 def describe(error: BaseException) -> Mapping[str, JSON]:
     """Return the outcome that tells of `error`: status, message, hint."""
     if isinstance(error, SafetuneError):
-        return _outcome(error.message, error.hint)
+        # What a person wrote is wrong, and not what the machine did: the conductor ends with another exit code.
+        return {**_outcome(error.message, error.hint), "usage": isinstance(error, UsageError)}
     if is_no_memory(error):
         return _outcome(
             "not enough memory",

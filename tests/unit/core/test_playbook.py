@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from safetune.core.digest import canonical
 from safetune.core.playbook import (
     Adapter,
     Decoding,
@@ -18,6 +20,7 @@ from safetune.core.playbook import (
     Source,
     Stage,
     Suite,
+    guardrail_from,
     guardrails_digest,
 )
 
@@ -128,6 +131,35 @@ def test_the_order_of_guardrails_is_not_in_the_digest_of_the_gate() -> None:
     other = replace(LIMIT, name="other")
     assert guardrails_digest((LIMIT, other)) == guardrails_digest((other, LIMIT))
     assert guardrails_digest((LIMIT, other)) != guardrails_digest((LIMIT,))
+
+
+@pytest.mark.parametrize("guardrail", [LIMIT, replace(LIMIT, limits=Limits(0, 1, 0.5, None), severity="odd")])
+def test_a_guardrail_comes_back_from_its_identity(guardrail: Guardrail) -> None:
+    back = guardrail_from(json.loads(canonical(guardrail.identity)))
+    assert back == guardrail
+    assert guardrails_digest((back,)) == guardrails_digest((guardrail,))
+
+
+@pytest.mark.parametrize(
+    ("identity", "said"),
+    [
+        (None, "a guardrail must have exactly the fields name, suite"),
+        ("harm", "a guardrail must have exactly the fields"),
+        ({k: v for k, v in LIMIT.identity.items() if k != "why"}, "a guardrail must have exactly the fields"),
+        ({**LIMIT.identity, "note": ""}, "a guardrail must have exactly the fields"),
+        ({**LIMIT.identity, "limits": None}, "its limits must have exactly the fields at_most"),
+        ({**LIMIT.identity, "limits": {"at_most": 0.2}}, "its limits must have exactly the fields"),
+        ({**LIMIT.identity, "limits": {**LIMIT.limits.identity, "at_least": "0"}}, "wrong type: at_least"),
+        ({**LIMIT.identity, "limits": {**LIMIT.limits.identity, "at_least": True}}, "wrong type: at_least"),
+        ({**LIMIT.identity, "name": 1, "severity": None}, "wrong type: name, severity"),
+        ({**LIMIT.identity, "confidence": None}, "wrong type: confidence"),
+        ({**LIMIT.identity, "min_samples": True}, "wrong type: min_samples"),
+        ({**LIMIT.identity, "min_samples": 30.0}, "wrong type: min_samples"),
+    ],
+)
+def test_what_is_no_guardrail_does_not_become_one(identity: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        guardrail_from(identity)
 
 
 def test_what_makes_sources_adapters_and_decoding_the_same() -> None:

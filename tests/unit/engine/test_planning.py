@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from safetune.core.errors import StalePlanError, UsageError
+from safetune.core.events import BY_A_PERSON, Draft, Event, rolled_back, started
 from safetune.core.plan import Plan, differences
 from safetune.engine.planning import SavedPlan, is_plan, prepare, read_plan, refuse_if_stale, save_plan
 
@@ -36,6 +37,44 @@ def test_a_stale_plan_is_refused_with_every_difference() -> None:
         "source rows: aaaaaaaaaaaa -> cccccccccccc",
     )
     assert "safetune plan /book.yaml" in found.value.hint
+
+
+def test_a_plan_file_that_was_edited_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    save_plan(plan(), path)
+    path.write_text(path.read_text().replace('"channel":"stable"', '"channel":"prod"'))
+    with pytest.raises(UsageError, match="was changed after it was saved"):
+        read_plan(path)
+
+
+def _ledger(*drafts: Draft) -> tuple[Event, ...]:
+    return tuple(Event(n, "", "", "", draft.kind, draft.data) for n, draft in enumerate(drafts, 1))
+
+
+DONE = {"stage one/sft": f"cached  {'b' * 64}", "channel stable": "d" * 64}
+SAVED = SavedPlan(Path("/book.yaml"), BINDINGS)
+OWN = started("r1", "book", "digest", SAVED.digest)
+
+
+def test_what_its_own_run_did_makes_no_plan_stale() -> None:
+    refuse_if_stale(SAVED, plan(**DONE), _ledger(OWN, started("r5", "book", "digest", SAVED.digest)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "events"),
+    [
+        (DONE, ()),
+        (DONE, (started("r1", "book", "digest", "another plan"),)),
+        (DONE, (OWN, started("r5", "book", "digest", "another plan"))),
+        (DONE, (OWN, rolled_back(("stable", "d" * 64, "e" * 64), "complaints", BY_A_PERSON, ()))),
+        ({**DONE, "source rows": "c" * 64}, (OWN,)),
+        ({**DONE, "stage one/sft": f"cached  {'c' * 64}"}, (OWN,)),
+    ],
+    ids=["no run", "a run of another plan", "another run since", "a person rolled back", "other rows", "another stage"],
+)
+def test_whatever_else_changed_makes_it_stale(changes: dict[str, str], events: tuple[Draft, ...]) -> None:
+    with pytest.raises(StalePlanError):
+        refuse_if_stale(SAVED, plan(**changes), _ledger(*events))
 
 
 def test_what_is_gone_and_what_is_empty_are_told_apart() -> None:

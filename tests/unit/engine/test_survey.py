@@ -27,9 +27,15 @@ from safetune.engine.survey import survey
 MODEL = BaseModel("m@1", "folder:1", Path("/m"), size=7)
 
 
-def book(tmp_path: Path, judge: str = "refusal", trainer: str = "sft") -> Playbook:
-    (tmp_path / "rows.jsonl").write_bytes(b"rows")
-    sha = hashlib.sha256(b"rows").hexdigest()
+ROW = (
+    b'{"prompt": [{"role": "user", "content": "Two and two?"}], '
+    b'"completion": [{"role": "assistant", "content": "Four."}]}\n'
+)
+
+
+def book(tmp_path: Path, judge: str = "refusal", trainer: str = "sft", rows: bytes = ROW) -> Playbook:
+    (tmp_path / "rows.jsonl").write_bytes(rows)
+    sha = hashlib.sha256(rows).hexdigest()
     source = Source("rows", str(tmp_path / "rows.jsonl"), sha, "MIT", "made", "here", ("train",))
     prompts = PromptSource("generator", "word-problems", "", {"seed": 1, "count": 5})
     suite = Suite("s", "d", prompts, judge, (), Decoding(6), "MIT", "here")
@@ -45,10 +51,27 @@ def trained(seq: int, **figures: JSON) -> Event:
     return Event(seq, "", "", "", "trained", {"figures": figures})
 
 
+@pytest.mark.parametrize(
+    ("rows", "wrong"),
+    [
+        (b"", "rows.jsonl has no rows"),
+        (b"\n \n", "rows.jsonl has no rows"),
+        (ROW + b"{nothing", "rows.jsonl:2: not a JSON row"),
+        (b"\xff\n", "rows.jsonl:1: not a JSON row"),
+        (b"[1]\n", "rows.jsonl:1: a row must be an object"),
+        (b"\n" + ROW.replace(b"assistant", b"user"), "rows.jsonl:2: the last message of `completion`"),
+        (ROW.replace(b"prompt", b"question"), "rows.jsonl:1: a row here needs"),
+    ],
+)
+def test_rows_that_nothing_could_be_trained_on_are_named_by_line(tmp_path: Path, rows: bytes, wrong: str) -> None:
+    facts = survey(book(tmp_path, rows=rows), MODEL, (), (tmp_path / "store", Sums(None)))
+    assert facts.sources["rows"].problem.startswith(f"source rows: {wrong}")
+
+
 def test_sound_parts_have_identities_and_no_problems(tmp_path: Path) -> None:
     facts = survey(book(tmp_path), MODEL, (), (tmp_path / "store", Sums(None)))
     assert (facts.model.name, facts.model.identity, facts.model.size) == ("m@1", "folder:1", 7)
-    assert (facts.sources["rows"].size, facts.suites["s"].size) == (4, 5)
+    assert (facts.sources["rows"].size, facts.suites["s"].size) == (len(ROW), 5)
     assert set(facts.plugins) == {"trainer sft", "technique kl_regularization", "judge refusal"}
     found = [*facts.sources.values(), *facts.suites.values(), *facts.plugins.values()]
     assert all(fact.identity and not fact.problem for fact in found)
