@@ -54,6 +54,7 @@ class Seen:
 
 
 NOTHING_SEEN = Seen()
+NO_BASELINE = "there is no baseline to compare with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ def _paired(question: _Question) -> LimitResult:
     """A one-sided bound on candidate minus baseline over the same prompts."""
     evidence, rate, confidence = question.evidence, question.rate, question.guardrail.confidence
     if not evidence.baseline:
-        return question.answer(Verdict.INCONCLUSIVE, "there is no baseline to compare with", Seen(rate))
+        return question.answer(Verdict.INCONCLUSIVE, NO_BASELINE, Seen(rate))
     if trouble := instrument.baseline_trouble(evidence):
         return question.answer(Verdict.ERROR, f"baseline: {trouble}", Seen(rate))
     before = question.rate_of(evidence.baseline)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safetune.core.gate import Flip, GateResult, LimitResult, Seen
+from safetune.core.gate import NO_BASELINE, Flip, GateResult, LimitResult, Seen
 from safetune.core.verdict import Verdict
 from safetune.report.json_view import jsonable
 from safetune.report.text import NOTHING, PLAIN, Paint, columns, digest_text, name, percent, points
@@ -131,6 +131,8 @@ def next_lines(result: GateResult) -> list[str]:
         broken = next((r.reason for r in blocking if r.verdict is Verdict.ERROR), "no guardrail of this gate can block")
         return [f'  next: repair the measurement ({render_untrusted(broken, _SENTENCE)}), then --reason "..."']
     needed = {r.guardrail: r.seen.needed for r in blocking if r.seen.needed}
+    if any(r.reason == NO_BASELINE for r in blocking):
+        return ["  next: give something to compare with: --baseline MODEL, or --baseline-recorded FILE for responses"]
     if not needed:
         return ["  next: more items alone are unlikely to decide; look at the limits and at the suites of this gate"]
     sizes = ", ".join(f"{name(g)} n={n:,}" for g, n in needed.items())

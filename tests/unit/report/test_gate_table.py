@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from safetune.core.bounds import Bounds
-from safetune.core.gate import Flip, GateResult, LimitResult, Rate, Seen
+from safetune.core.gate import NO_BASELINE, Flip, GateResult, LimitResult, Rate, Seen
 from safetune.core.verdict import Verdict
 from safetune.report.gate import GateView, flip_lines, gate_json, gate_lines, next_lines, worst_first
 from safetune.report.text import Paint
@@ -118,6 +120,7 @@ def test_slices_beyond_five_are_counted_together() -> None:
             "a n=1,160",
         ),
         (Verdict.INCONCLUSIVE, _limit("a", Verdict.INCONCLUSIVE), "unlikely to decide"),
+        (Verdict.INCONCLUSIVE, replace(_limit("a", Verdict.INCONCLUSIVE), reason=NO_BASELINE), "--baseline-recorded"),
         (Verdict.ERROR, _limit("a", Verdict.PASS, severity="warn"), "no guardrail of this gate can block"),
     ],
 )
