@@ -237,7 +237,8 @@ def _lines_swapped(found: list[Row], rng: random.Random) -> None:
 def _odd_types(found: list[Row], rng: random.Random) -> None:
     data = rng.choice(found)["data"]
     name = rng.choice(sorted(set(data) - {"figures", "suites"}))
-    data[name] = rng.choice([v for v in (None, [], {"a": 1}, 7, True) if type(v) is not type(data[name])])
+    odd: list[Any] = [None, [], {"a": 1}, 7, True]
+    data[name] = rng.choice([value for value in odd if type(value) is not type(data[name])])
 
 
 def _unknown_kind(found: list[Row], rng: random.Random) -> None:

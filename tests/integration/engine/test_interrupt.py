@@ -164,7 +164,8 @@ def test_a_run_sees_that_its_stage_was_gated_since_it_planned(lab: Any) -> None:
     folder = lab.store / "work" / "runs" / made["stage_key"][:32]
     with FileLock(folder / "lock", 1, "the moment between plan and stage"):
         running = lab.start("run", lab.playbook).until(lambda: "started" in lab.kinds()[3:])
-        running.signal(signal.SIGSTOP)
+        with FileLock(lab.store / "lock", 10, "the store, so that the stopped run does not hold it"):
+            running.signal(signal.SIGSTOP)
         assert lab.do("evaluate", lab.playbook, made["checkpoint"], "--gate").code == 0
     done = running.signal(signal.SIGCONT).end()
     assert done.code == 5

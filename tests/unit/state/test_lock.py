@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -37,14 +38,14 @@ def test_the_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
     if child == 0:
         FileLock(tmp_path / "lock", 0, "this store").__enter__()
         os.write(writer, b".")
-        os.read(reader, 100)  # held until the parent kills us
+        signal.pause()  # held until the parent kills us
         os._exit(0)
     try:
         assert os.read(reader, 1) == b"."
         with pytest.raises(RunError):
             FileLock(tmp_path / "lock", 0, "this store").__enter__()
     finally:
-        os.kill(child, 9)
+        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     with FileLock(tmp_path / "lock", 0, "this store"):
         pass
