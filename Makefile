@@ -25,7 +25,7 @@ demo: $(STAMP)  ## run the main job on a real model (DEMO_DIR=folder; default bu
 	@$(BIN)/python scripts/measure.py scripts/demo.sh
 
 test: $(STAMP)  ## run the tests, without those that take minutes each
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -o faulthandler_timeout=400 -o faulthandler_exit_on_timeout=true
 
 test-slow: $(STAMP)  ## run the tests that take minutes each
 	$(BIN)/python -m pytest -m slow

@@ -171,7 +171,8 @@ def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Work
     elif known:
         baseline = subjects.checkpoint(known.parent)
     labels = target.label, baseline.label if baseline else ""
-    if wanted.gate and known and not wanted.reason.strip() and known.gates and known.gates[-1].basis == scope.basis:
+    stands = known and known.gates and (known.status != "quarantined" or known.freed)
+    if wanted.gate and known and stands and not wanted.reason.strip() and known.gates[-1].basis == scope.basis:
         return _recorded_verdict(store, known.gates, scope, labels)
     if wanted.gate and known:
         order = GateOrder(scope.stage_key, scope.guardrails, scope.measured, scope.basis, wanted.reason)

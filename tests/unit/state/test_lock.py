@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,20 +33,23 @@ def test_a_refused_holder_leaves_no_descriptor_open(tmp_path: Path) -> None:
 
 
 def test_the_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        FileLock(tmp_path / "lock", 0, "this store").__enter__()
-        os.write(writer, b".")
-        signal.pause()  # held until the parent kills us
-        os._exit(0)
-    try:
-        assert os.read(reader, 1) == b"."
-        with pytest.raises(RunError):
-            FileLock(tmp_path / "lock", 0, "this store").__enter__()
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    # A process of its own: a fork of one that runs threads (torch's, after other tests) may never come to life.
+    code = (
+        "import pathlib, signal, sys\n"
+        "from safetune.state.lock import FileLock\n"
+        "with FileLock(pathlib.Path(sys.argv[1]), 0, 'this store'):\n"
+        "    print('held', flush=True)\n"
+        "    signal.pause()  # held until the parent kills us\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "held\n"
+            with pytest.raises(RunError):
+                FileLock(tmp_path / "lock", 0, "this store").__enter__()
+        finally:
+            child.kill()
     with FileLock(tmp_path / "lock", 0, "this store"):
         pass
 

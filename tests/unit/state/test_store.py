@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from storelab.calls import fail, watched
 from storelab.damage import content
-from storelab.story import CHANNEL, OPERATIONS, Story
+from storelab.story import CHANNEL, OPERATIONS, Story, replaced
 
 from safetune.core.errors import IntegrityError, MachineError, RunError, UsageError
 from safetune.core.events import Draft, evaluated, promoted, started, trained
 from safetune.core.standing import RuleViolation
+from safetune.state.lock import FileLock
 from safetune.state.store import Store, is_channel
 
 
@@ -236,11 +237,15 @@ def test_a_ledger_that_was_replaced_meanwhile_is_noticed(story: Story) -> None:
     assert story.store.ledger.path.read_bytes() == kept[story.store.ledger.path]
 
 
-def test_a_busy_store_says_so(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safetune.state.store._LOCK_SECONDS", 0.05)
+def _impatient(self: Store, seconds: float = 0) -> FileLock:
+    return FileLock(self.root / "lock", 0.05, "this store")
+
+
+def test_a_busy_store_says_so(story: Story) -> None:
     other = Store.open(story.store.root)
-    with story.store._lock(), pytest.raises(RunError, match="another safetune is working on this store"):
-        other.commit(_started())
+    with replaced(Store, _lock=_impatient), story.store._lock():
+        with pytest.raises(RunError, match="another safetune is working on this store"):
+            other.commit(_started())
 
 
 def test_what_a_crash_left_is_said_once(story: Story) -> None:
