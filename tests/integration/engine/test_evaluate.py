@@ -95,13 +95,25 @@ def test_a_gate_without_the_baseline_that_it_needs_is_inconclusive(lab: Any) -> 
     assert "no baseline" in done.json["gate"]["limits"][0]["reason"]
 
 
+def test_a_recorded_verdict_is_shown_and_nothing_is_measured_or_recorded_anew(lab: Any) -> None:
+    before = lab.kinds()
+    done = lab.watched("evaluate", lab.playbook, "stable", "--gate", "--json")
+    assert done.code == 0
+    assert done.json["gate"]["verdict"] == "PASS"
+    assert done.json["evidence"] == lab.events("gated")[1]["data"]["evidence"]
+    assert "nothing was measured anew" in done.json["note"]
+    assert lab.kinds() == before
+
+
 def test_gating_a_checkpoint_again_takes_a_reason_and_is_recorded(lab: Any) -> None:
+    lab.gate({**FAILS, "at_most": 0.999, "severity": "warn"}, {**IS_OPEN, "at_most": 0.5}, sprint=1)
     refused = lab.do("evaluate", lab.playbook, "stable", "--gate")
     assert refused.code == 2
     assert refused.says("has a recorded verdict", "--reason")
     assert len(lab.events("gated")) == 2
-    assert lab.do("evaluate", lab.playbook, "stable", "--gate", "--reason", "a second look").code == 0
-    assert [e["data"]["attempt"] for e in lab.events("gated")] == [1, 1, 2]
+    assert lab.do("evaluate", lab.playbook, "stable", "--gate", "--reason", "another gate").code == 0
+    assert lab.do("evaluate", lab.playbook, "stable", "--gate", "--reason", "a third look").code == 0
+    assert [e["data"]["attempt"] for e in lab.events("gated")] == [1, 1, 2, 3]
     assert lab.watched("run", lab.playbook).code == 0
     assert lab.sound()
 

@@ -63,10 +63,25 @@ def test_a_saved_plan_is_run(lab: Any) -> None:
     done = lab.do("run", "plan.json", "--json")
     assert done.code == 0, done.err
     assert lab.kinds().count("promoted") == 1
-    # Carried out, it describes the world of before.
-    again = lab.do("run", "plan.json")
-    assert again.code == 5
-    assert again.says("the saved plan is stale", "stage one/sft: run evaluate+gate", "channel stable: nothing ->")
+    # Its own progress does not make it stale: the same command ends what was interrupted, and is done when all is done.
+    before = lab.kinds()
+    assert lab.watched("run", "plan.json").code == 0
+    assert lab.kinds() == before
+    lab.cut_after("gated")
+    assert lab.watched("run", "plan.json").code == 0
+    assert lab.kinds().count("promoted") == 1
+    assert lab.sound()
+
+
+def test_a_saved_plan_is_stale_when_another_run_did_its_work(lab: Any) -> None:
+    lab.only_sprint(0).cut_after("trained")
+    assert lab.do("plan", lab.playbook, "-o", "plan.json").code == 0
+    assert lab.run().code == 0
+    before = lab.kinds()
+    done = lab.watched("run", "plan.json")
+    assert done.code == 5
+    assert done.says("the saved plan is stale", "stage one/sft: run evaluate+gate", "channel stable: nothing ->")
+    assert lab.kinds() == before
 
 
 def changed_rows(lab: Any) -> None:

@@ -243,9 +243,9 @@ def _impatient(self: Store, seconds: float = 0) -> FileLock:
 
 def test_a_busy_store_says_so(story: Story) -> None:
     other = Store.open(story.store.root)
-    with replaced(Store, _lock=_impatient), story.store._lock():
-        with pytest.raises(RunError, match="another safetune is working on this store"):
-            other.commit(_started())
+    busy = pytest.raises(RunError, match="another safetune is working on this store")
+    with replaced(Store, _lock=_impatient), story.store._lock(), busy:
+        other.commit(_started())
 
 
 def test_what_a_crash_left_is_said_once(story: Story) -> None:
