@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from safetune.cli.app import DEFAULT_STORE, AsJson, Store, app
+from safetune.cli.app import AsJson, Store, app
 from safetune.cli.console import show
+from safetune.cli.next_step import DEFAULT_STORE
 from safetune.core.errors import ExitCode
 
 

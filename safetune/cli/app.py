@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 
 import typer
 
+from safetune.cli.next_step import remember
 from safetune.core.errors import EXIT_CODE_MEANINGS
 
 
@@ -51,7 +52,7 @@ app = typer.Typer(
     context_settings={"help_option_names": _HELP, "max_content_width": 100},
 )
 
-Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Folder of the store.")]
+Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Folder of the store.", callback=remember)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Playbook = Annotated[Path, typer.Argument(metavar="PLAYBOOK", help="A playbook (YAML).", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the ledger.", show_default=False)]
@@ -59,8 +60,6 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", metavar="N", min=1, help="Evaluation workers at once; default: as many as fit."),
 ]
-
-DEFAULT_STORE = Path(".safetune")
 
 
 def _version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from safetune.cli.next_step import with_store
 from safetune.core.errors import ExitCode, MachineError, SafetuneError, UsageError
 
 _LONG = 20_000
@@ -33,7 +34,7 @@ def write(lines: Iterable[str], *, error: bool = False) -> None:
     """
     stream = sys.stderr if error else sys.stdout
     try:
-        stream.write("".join(f"{line}\n" for line in lines))
+        stream.write("".join(f"{line}\n" for line in with_store(lines)))
         stream.flush()
     except BrokenPipeError:
         _silence(stream.fileno())

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from safetune.cli.app import DEFAULT_STORE, AsJson, Reason, Store, app
+from safetune.cli.app import AsJson, Reason, Store, app
 from safetune.cli.console import progress, show
+from safetune.cli.next_step import DEFAULT_STORE
 from safetune.core.errors import ExitCode
 
 

@@ -73,10 +73,14 @@ def test_a_saved_plan_is_run(lab: Any) -> None:
     assert lab.sound()
 
 
-def test_a_saved_plan_is_stale_when_another_run_did_its_work(lab: Any) -> None:
+def test_a_saved_plan_is_stale_when_a_run_of_another_plan_did_its_work(lab: Any) -> None:
     lab.only_sprint(0).cut_after("trained")
     assert lab.do("plan", lab.playbook, "-o", "plan.json").code == 0
+    purpose = lab.content["purpose"]
+    changed_purpose(lab)
     assert lab.run().code == 0
+    lab.content["purpose"] = purpose
+    lab.save()
     before = lab.kinds()
     done = lab.watched("run", "plan.json")
     assert done.code == 5
