@@ -100,6 +100,20 @@ def test_a_damaged_candidate_is_not_promoted(lab: Any, damage: Callable[[Path], 
     assert len(lab.events("promoted")) == 1
 
 
+@pytest.mark.parametrize("file", ["items.jsonl", "evaluation.json"])
+def test_nothing_is_promoted_on_damaged_evidence(lab: Any, file: str) -> None:
+    """Damaged after the gate said PASS, before the channel moved."""
+    lab.cut_after("gated", 2)
+    before = lab.current()
+    evidence = lab.store / "objects" / lab.events("gated")[1]["data"]["evidence"]
+    flip(evidence / file, 50)
+    done = lab.watched("run", lab.playbook)
+    assert done.code == 5
+    assert done.says(evidence.name[:12])
+    assert lab.current() == before
+    assert len(lab.events("promoted")) == 1
+
+
 def test_a_damaged_candidate_is_not_gated(lab: Any) -> None:
     second = promoted(lab, 1)
     lab.cut_after("trained", 2)

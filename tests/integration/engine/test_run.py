@@ -122,6 +122,18 @@ def test_a_new_gate_that_passes_promotes_what_was_rejected(second: Any) -> None:
     assert second.sound()
 
 
+def test_an_earlier_stage_that_passes_a_new_gate_moves_nothing_back(lab: Any) -> None:
+    second = lab.current()
+    lab.gate({**PASSES, "name": "stricter", "at_most": 0.4}, sprint=0)
+    assert lab.run().code == 2
+    done = lab.watched("run", lab.playbook, "--reason", "a stricter guardrail", "--json")
+    assert done.code == 0
+    assert outcomes(done) == ["confirmed", "cached"]
+    assert len(lab.events("promoted")) == 2
+    assert (lab.current(), done.json["current"]) == (second, second)
+    assert lab.sound()
+
+
 def test_an_open_question_holds_the_candidate(second: Any) -> None:
     first = second.current()
     done = second.gate(IS_OPEN, sprint=1).run("--json")
