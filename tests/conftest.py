@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -75,3 +77,12 @@ def tiny_model(embedded_gguf: Path) -> Path:
         with suppress(OSError):  # another test session was faster
             filling.replace(folder)
     return folder
+
+
+@pytest.fixture
+def steady() -> Iterator[None]:
+    """No garbage collection while a test measures time: with torch loaded, one full collection takes half a second."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -118,6 +118,7 @@ def test_any_text_gets_a_known_label_and_the_same_one_again(prompt: str, respons
     assert RefusalJudge().label(prompt, response) == first
 
 
+@pytest.mark.usefixtures("steady")
 @pytest.mark.parametrize(
     "unit", ["word ", "a", "[A] ", '"', "\n", "if you ", "I can't ", "is a ", "<a ", "As A b ", "while ", "1. x\n"]
 )

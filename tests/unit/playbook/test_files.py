@@ -57,6 +57,7 @@ def test_a_removed_working_folder_is_a_diagnostic(
     assert found.code == "SP101"
 
 
+@pytest.mark.usefixtures("steady")
 def test_a_huge_file_is_refused_without_reading_it(tmp_path: Path, mistakes: Load) -> None:
     huge = tmp_path / "huge.yaml"
     with huge.open("wb") as file:

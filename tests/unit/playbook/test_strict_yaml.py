@@ -174,6 +174,7 @@ def test_there_are_forty_bombs() -> None:
     assert len(BOMBS) >= 40
 
 
+@pytest.mark.usefixtures("steady")
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_in_a_fifth_of_a_second(name: str, tmp_path: Path, mistakes: Load) -> None:
     path = tmp_path / "bomb.yaml"
