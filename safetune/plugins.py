@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from safetune import __version__
+from safetune.core.digest import JSON
 from safetune.core.errors import UsageError
 
 _BUILTIN: dict[str, dict[str, str]] = {
@@ -21,6 +24,7 @@ _BUILTIN: dict[str, dict[str, str]] = {
         "refusal": "safetune.builtin.judges.refusal:RefusalJudge",
         "numeric": "safetune.builtin.judges.numeric:NumericJudge",
     },
+    "attack": {},
     "prompts": {
         "word-problems": "safetune.builtin.prompts.word_problems:WordProblems",
     },
@@ -59,11 +63,11 @@ def suggest(name: str, known: tuple[str, ...]) -> str:
     return f' did you mean "{close[0]}"?' if close else ""
 
 
-def load(kind: str, name: str) -> object:
-    """Return a new instance of the plugin `name` of `kind`.
+def load(kind: str, name: str, options: Mapping[str, JSON] | None = None) -> object:
+    """Return a new instance of the plugin `name` of `kind`, made from `options` where there are any.
 
     Raises:
-        UsageError: when no such plugin exists or when it cannot be imported.
+        UsageError: when no such plugin exists, when it cannot be imported, or when it cannot use the options.
     """
     target = _BUILTIN[kind].get(name)
     if target is not None:
@@ -78,5 +82,10 @@ def load(kind: str, name: str) -> object:
             factory = point.load()
         except Exception as error:
             raise UsageError(f'the {kind} plugin "{name}" ({point.value}) cannot be loaded: {error}') from error
-    instance: object = factory()
-    return instance
+    if not options:
+        instance: object = factory()
+        return instance
+    if not inspect.signature(factory).parameters:
+        raise UsageError(f"the {kind} {name} has no options; remove: {', '.join(sorted(options))}")
+    configured: object = factory(options)
+    return configured

@@ -25,7 +25,13 @@ class Control:
 
 
 class Judge(Protocol):
-    """Labels one response."""
+    """Labels one response by itself.
+
+    Optional: `languages`, a frozenset of ISO 639-1 codes that it has a calibration card for (absent or empty: it reads
+    no language), and `decided(prompt, partial) -> bool`, which says that no continuation of a response can change its
+    label, so that generation may stop. A judge with options is made from one mapping of them and raises UsageError
+    for what it does not know.
+    """
 
     name: str
     version: str  # changes whenever a label could change
@@ -33,6 +39,86 @@ class Judge(Protocol):
 
     def label(self, prompt: str, response: str, reference: str = "") -> Judgement:
         """Label `response` to `prompt`; never raises on any text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Respondent:
+    """A model that a judge asks. `kind` is `endpoint` (OpenAI-compatible), `folder` or `hub`.
+
+    `location` is the address (with /v1), the absolute path or the hub id; `model` the name at an endpoint; `revision`
+    the pin on the hub. `key_variable` names the environment variable with the endpoint's key; the key is never stored.
+    """
+
+    kind: str
+    location: str
+    model: str = ""
+    revision: str = ""
+    key_variable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a judge asks its model. `template` is `chat` (a user message) or `none` (the text as it is)."""
+
+    text: str
+    max_new_tokens: int
+    template: str = "chat"
+    system: str | None = None
+
+
+class AskingJudge(Protocol):
+    """Labels one response by asking another model; safetune does the asking, keeps the answers, and can resume.
+
+    `languages` as in `Judge`. Its controls are asked like everything else.
+    """
+
+    name: str
+    version: str
+    controls: tuple[Control, ...]
+    respondent: Respondent
+
+    def question(self, prompt: str, response: str, reference: str = "") -> Question:
+        """Return what to ask about `response`; never raises on any text."""
+        ...
+
+    def read(self, answer: str) -> Judgement:
+        """Return what the answer says.
+
+        Raises:
+            ValueError: when it is not exactly one of the answers asked for: doubt is not a label.
+        """
+        ...
+
+
+class PanelJudge(Protocol):
+    """Several judges about one response. `members` label first, each in its own way; `combine` makes one of it."""
+
+    name: str
+    version: str
+    controls: tuple[Control, ...]
+    members: tuple[Judge | AskingJudge, ...]
+
+    def combine(self, said: Sequence[Judgement]) -> Judgement:
+        """Return the panel's judgement of what the members said, in their order."""
+        ...
+
+
+class Attack(Protocol):
+    """Turns a prompt into one or more variants that try to get round a model's refusal. Pure: no network, no clock.
+
+    An attack with options is made from one mapping of them and raises UsageError for what it does not know.
+    """
+
+    name: str
+    version: str
+
+    def variants(self, prompt: Prompt) -> tuple[Prompt, ...]:
+        """Return the attacked prompts, none when it does not apply.
+
+        Each has an `item_id` that begins with the original's and is its own; `slice` and `cluster` are set by the
+        engine (the attack's name; the original item).
+        """
         ...
 
 

@@ -18,7 +18,8 @@ from safetune.core.digest import JSON
 from safetune.core.events import admitted, finished, promoted, rolled_back, started, trained
 from safetune.core.evidence import Prompt
 from safetune.core.plan import PlannedStage, evidence_basis, suites_of
-from safetune.core.playbook import Stage, Suite
+from safetune.core.playbook import Stage
+from safetune.core.suite import Suite
 from safetune.core.verdict import Verdict
 from safetune.engine.checkpoints import write_card
 from safetune.engine.gating import GateOrder, gate_checkpoint

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from safetune.core.digest import JSON
-from safetune.core.playbook import Metric
+from safetune.core.suite import Metric
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
@@ -22,18 +22,30 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt of a suite. `reference` is the expected answer where the judge needs one."""
+    """One prompt of a suite.
+
+    `reference` is what the judge needs beside the response, such as the expected answer. `choices` are the
+    continuations to compare by likelihood. `prefill` opens the assistant's turn; the response is what follows it.
+    `system` is this prompt's own system message: None leaves it to the suite, an empty text means an empty message.
+    """
 
     item_id: str
     text: str
     slice: str = ""
     cluster: str = ""
     reference: str = ""
+    choices: tuple[str, ...] = ()
+    prefill: str = ""
+    system: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One judged response. `sample` counts repeated responses to one prompt from 0."""
+    """One judged response.
+
+    `sample` counts repeated responses to one prompt from 0; `language` is the language that was found in the response
+    (ISO 639-1), or empty where nobody looked or nothing could be told.
+    """
 
     item_id: str
     suite: str
@@ -46,6 +58,7 @@ class Item:
     judge: str
     judge_score: float
     label: str
+    language: str = ""
 
     @property
     def row(self) -> Mapping[str, JSON]:
@@ -59,7 +72,8 @@ class SuiteEvidence:
 
     `expected` is the number of items each arm must have; `controls` are the true labels of the judge's controls that
     were run, `controls_failed` names those that were labelled wrongly (any makes the suite ERROR); `error` is why the
-    suite could not be measured, or empty.
+    suite could not be measured, or empty. `told` is what else is worth keeping of the instrument: calibration card,
+    languages it may judge, agreement of a panel.
     """
 
     suite: str
@@ -73,6 +87,7 @@ class SuiteEvidence:
     controls: tuple[str, ...] = ()
     controls_failed: tuple[str, ...] = ()
     error: str = ""
+    told: Mapping[str, JSON] = field(default_factory=dict)
 
     @property
     def controls_run(self) -> int:

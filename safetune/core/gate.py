@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from safetune.core import bounds, instrument
 from safetune.core.bounds import Bounds
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
-from safetune.core.playbook import Guardrail, Metric, guardrails_digest
+from safetune.core.playbook import Guardrail, guardrails_digest
+from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict, worst
 
 

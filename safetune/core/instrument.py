@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
-from safetune.core.playbook import Guardrail, Metric
+from safetune.core.playbook import Guardrail
+from safetune.core.suite import Metric
 
 # The end of 0 to 1 that is no limit: every model meets it, so the guardrail could not say no; or none can.
 _EMPTY = {"at_most": 1, "at_least": 0, "worse_by_at_most": 1, "better_by_at_least": 1}

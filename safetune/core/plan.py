@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import ExitCode
-from safetune.core.playbook import Guardrail, Playbook, Sprint, Stage, Suite, guardrails_digest
+from safetune.core.playbook import Guardrail, Playbook, Sprint, Stage, guardrails_digest
 from safetune.core.standing import StageStanding, Standing
+from safetune.core.suite import Suite
 from safetune.core.verdict import Verdict
 
 
@@ -139,7 +140,7 @@ def evidence_basis(guardrails: tuple[Guardrail, ...], suites: tuple[Suite, ...],
         {
             "guardrails": guardrails_digest(guardrails),
             "suites": {s.name: facts.suites[s.name].identity for s in suites},
-            "judges": {s.judge: facts.plugins[f"judge {s.judge}"].identity for s in suites},
+            "judges": {s.judge.key: facts.plugins[f"judge {s.judge.key}"].identity for s in suites},
         }
     )
 
@@ -252,7 +253,7 @@ def _problem(playbook: Playbook, stage: Stage, facts: Facts) -> str:
     wanted = [facts.sources[name] for name in used] + [facts.suites[s.name] for s in suites]
     wanted += [facts.plugins[f"trainer {stage.trainer}"]]
     wanted += [facts.plugins[f"technique {t.name}"] for t in stage.techniques]
-    wanted += [facts.plugins[f"judge {s.judge}"] for s in suites]
+    wanted += [facts.plugins[f"judge {s.judge.key}"] for s in suites]
     wanted += [facts.launch_files[stage.launch.config_file]] if stage.launch.config_file else []
     return next((fact.problem for fact in wanted if fact.problem), "")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from safetune.core.digest import JSON, digest
+from safetune.core.suite import Suite
 from safetune.core.verdict import Verdict
 
 
@@ -40,82 +41,6 @@ class Source:
     def identity(self) -> Mapping[str, JSON]:
         """What makes two sources the same for training: the name used in mixtures and the bytes."""
         return {"name": self.name, "sha256": self.sha256}
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A rate over items: the share whose label is in `counts`. `worse` is `higher` or `lower`."""
-
-    name: str
-    counts: tuple[str, ...]
-    worse: str
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How responses are generated. Greedy only: no temperature, so equal inputs give equal outputs."""
-
-    max_new_tokens: int
-    system_prompt: str = ""
-
-    @property
-    def identity(self) -> Mapping[str, JSON]:
-        """The JSON form that enters digests."""
-        return {"greedy": True, "max_new_tokens": self.max_new_tokens, "system_prompt": self.system_prompt}
-
-
-@dataclass(frozen=True, slots=True)
-class PromptSource:
-    """Where a suite's prompts come from.
-
-    `kind` is `bundled` (a JSONL file beside the definition), `generator` (a plugin name with seed and count) or
-    `public` (a file in the data root, pinned by sha256); `options` holds the reader's settings.
-    """
-
-    kind: str
-    location: str
-    sha256: str = ""
-    options: Mapping[str, JSON] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """A named set of prompts, the judge of one response, and the metrics over the labels."""
-
-    name: str
-    description: str
-    prompts: PromptSource
-    judge: str
-    metrics: tuple[Metric, ...]
-    decoding: Decoding
-    licence: str
-    origin: str
-    slice: str = ""
-    cluster: str = ""
-
-    @property
-    def identity(self) -> Mapping[str, JSON]:
-        """Everything that can change a measurement, as JSON; paths are left out, digests are in."""
-        prompts: dict[str, JSON] = {"kind": self.prompts.kind, "options": self.prompts.options}
-        prompts["content"] = self.prompts.sha256 or self.prompts.location
-        return {
-            "name": self.name,
-            "prompts": prompts,
-            "judge": self.judge,
-            "metrics": [{"name": m.name, "counts": sorted(m.counts), "worse": m.worse} for m in self.metrics],
-            "decoding": self.decoding.identity,
-            "slice": self.slice,
-            "cluster": self.cluster,
-        }
-
-    @property
-    def digest(self) -> str:
-        """Digest of `identity`."""
-        return digest(self.identity)
-
-    def metric(self, name: str) -> Metric | None:
-        """Return the metric called `name`, or None."""
-        return next((m for m in self.metrics if m.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)

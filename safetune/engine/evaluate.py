@@ -12,8 +12,9 @@ from safetune.core.events import evaluated
 from safetune.core.evidence import EvaluationReport
 from safetune.core.gate import GateResult, decide
 from safetune.core.plan import evidence_basis, suites_of
-from safetune.core.playbook import Guardrail, Playbook, Stage, Suite
+from safetune.core.playbook import Guardrail, Playbook, Stage
 from safetune.core.standing import Gate
+from safetune.core.suite import Suite
 from safetune.engine.gating import GateOrder, gate_checkpoint, measure_and_store, store_report
 from safetune.engine.jobs import scratch_folder
 from safetune.engine.measure import (

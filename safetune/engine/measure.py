@@ -13,7 +13,7 @@ from safetune import __version__
 from safetune.core.digest import JSON, canonical, digest, sha256_hex
 from safetune.core.errors import IntegrityError, RunError, SafetuneError
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, Prompt, SuiteEvidence
-from safetune.core.playbook import Metric, Suite
+from safetune.core.suite import Metric, Suite
 from safetune.engine.jobs import run_jobs, write_job
 from safetune.engine.prompts import load_prompts
 from safetune.engine.responses import Request, Responses, request
@@ -137,14 +137,14 @@ def judge_suite(measured: Measured, candidate: Mapping[str, str], baseline: Mapp
     the gate then refuses to pass. A judge that breaks leaves a suite without items and with the reason as its error.
     """
     suite = measured.suite
-    judge: Judge = load("judge", suite.judge)  # type: ignore[assignment]
+    judge: Judge = load("judge", suite.judge.name, suite.judge.options)  # type: ignore[assignment]
     try:
         return _judged(judge, measured, candidate, baseline)
     except Exception as error:  # a judge may be anybody's code, and a broken measurement is an ERROR, not a crash
-        why = f"judge {suite.judge} broke: {type(error).__name__}: {str(error)[:200]}"
+        why = f"judge {suite.judge.name} broke: {type(error).__name__}: {str(error)[:200]}"
         version = str(getattr(judge, "version", ""))
         unknown = len(measured.prompts)
-        return SuiteEvidence(suite.name, suite.digest, suite.judge, version, suite.metrics, unknown, (), error=why)
+        return SuiteEvidence(suite.name, suite.digest, suite.judge.name, version, suite.metrics, unknown, (), error=why)
 
 
 def _judged(

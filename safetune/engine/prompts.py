@@ -14,7 +14,7 @@ from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import IntegrityError, SafetuneError, UsageError
 from safetune.core.evidence import Prompt
 from safetune.core.plan import Fact
-from safetune.core.playbook import Suite
+from safetune.core.suite import Suite
 from safetune.plugins import load
 from safetune.protocols import Judge, PromptGenerator
 from safetune.state.files import sha256_file
@@ -202,7 +202,7 @@ def _prompt(suite: Suite, number: int, row: _Numbered) -> Prompt:
 def _check_labels(suite: Suite) -> None:
     """Refuse a metric over a label that the judge never gives: its rate would be 0 for any model."""
     try:
-        judge: Judge = load("judge", suite.judge)  # type: ignore[assignment]
+        judge: Judge = load("judge", suite.judge.name, suite.judge.options)  # type: ignore[assignment]
     except UsageError:
         return  # said once, where the plugins are surveyed
     labels = {control.label for control in judge.controls}
@@ -211,7 +211,7 @@ def _check_labels(suite: Suite) -> None:
             if label not in labels:
                 raise UsageError(
                     f'suite {suite.name}: metric {metric.name} counts the label "{label}", which the judge '
-                    f"{suite.judge} does not show in its controls; it shows: {', '.join(sorted(labels))}"
+                    f"{suite.judge.name} does not show in its controls; it shows: {', '.join(sorted(labels))}"
                 )
 
 

@@ -10,41 +10,61 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetune.core.digest import canonical, digest
+from safetune.core.digest import JSON, canonical, digest
 from safetune.core.evidence import Prompt
-from safetune.core.playbook import Decoding, Suite
+from safetune.core.suite import LIKELIHOOD, Decoding, Suite
 from safetune.state.atomic import machine_errors
 from safetune.state.device import generator
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt with its decoding settings; equal requests to equal weights have one response."""
+    """One prompt as a model is to be asked; equal requests to equal weights have one response."""
 
     digest: str
     prompt: str
     decoding: Decoding
+    also: Mapping[str, JSON] = field(default_factory=dict)
 
     @property
     def row(self) -> bytes:
         """The line of a requests file that the worker reads."""
-        return canonical(
-            {
-                "digest": self.digest,
-                "prompt": self.prompt,
-                "system_prompt": self.decoding.system_prompt,
-                "max_new_tokens": self.decoding.max_new_tokens,
-            }
-        )
+        system = self.decoding.system_prompt or None
+        row: dict[str, JSON] = {
+            "digest": self.digest,
+            "prompt": self.prompt,
+            "system": system,
+            "max_new_tokens": self.decoding.max_new_tokens,
+        }
+        return canonical({**row, **self.also})
 
 
 def request(prompt: Prompt, suite: Suite) -> Request:
-    """Return the request that a suite makes of a model for one prompt."""
-    identity = digest({"prompt": prompt.text, "decoding": suite.decoding.identity})
-    return Request(identity, prompt.text, suite.decoding)
+    """Return the request that a suite makes of a model for one prompt.
+
+    Only what differs from a plain user message enters the digest beside it, so that equal requests of different
+    suites are one.
+    """
+    also: dict[str, JSON] = {}
+    if suite.evaluator == LIKELIHOOD:
+        also |= {"kind": LIKELIHOOD, "choices": list(prompt.choices)}
+        also |= {} if prompt.text else {"template": "none"}
+    if prompt.prefill:
+        also["prefill"] = prompt.prefill
+    if prompt.system is not None:
+        also["system"] = prompt.system
+    return ask(prompt.text, suite.decoding, also)
+
+
+def ask(text: str, decoding: Decoding, also: Mapping[str, JSON]) -> Request:
+    """Return the request for a text; `also` holds the fields of the worker's row that differ from a plain prompt."""
+    identity: dict[str, JSON] = {"prompt": text, "decoding": decoding.identity}
+    if also:
+        identity["also"] = dict(also)
+    return Request(digest(identity), text, decoding, also)
 
 
 class Responses:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from safetune.core import rows
 from safetune.core.digest import JSON, short
+from safetune.core.errors import UsageError
 from safetune.core.events import Event
 from safetune.core.plan import Fact, Facts
 from safetune.core.playbook import Playbook, Source
+from safetune.core.suite import Named
 from safetune.engine.models import BaseModel
 from safetune.engine.prompts import suite_fact
 from safetune.engine.sums import Sums
@@ -87,17 +89,26 @@ def _plugin_facts(playbook: Playbook) -> Mapping[str, Fact]:
     stages = [stage for sprint in playbook.sprints for stage in sprint.stages]
     wanted = {("trainer", stage.trainer) for stage in stages}
     wanted |= {("technique", technique.name) for stage in stages for technique in stage.techniques}
-    wanted |= {("judge", suite.judge) for suite in playbook.suites}
-    return {f"{kind} {name}": _plugin_fact(kind, name) for kind, name in sorted(wanted)}
+    found = {f"{kind} {name}": _plugin_fact(kind, name) for kind, name in sorted(wanted)}
+    return found | {f"judge {suite.judge.key}": _judge_fact(suite.judge) for suite in playbook.suites}
+
+
+def _judge_fact(judge: Named) -> Fact:
+    """Return a judge's version: it is loaded for it, and with its options."""
+    if judge.name not in names("judge"):
+        return _plugin_fact("judge", judge.name)
+    try:
+        loaded = load("judge", judge.name, judge.options)
+    except UsageError as error:
+        return Fact(judge.name, "", None, f"judge {judge.name}: {error.message}")
+    return Fact(judge.name, str(getattr(loaded, "version", "")))
 
 
 def _plugin_fact(kind: str, name: str) -> Fact:
-    """Judges are loaded for their version; the worker's plugins import torch and are only looked up by name."""
+    """The worker's plugins import torch and are only looked up by name."""
     if name not in names(kind):
         known = names(kind)
         return Fact(name, "", None, f'no {kind} is called "{name}";{suggest(name, known)} known: {", ".join(known)}')
-    if kind == "judge":
-        return Fact(name, str(getattr(load(kind, name), "version", "")))
     return Fact(name, provider(kind, name))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from safetune.core.playbook import (
     Source,
     Sprint,
     Stage,
-    Suite,
     Technique,
 )
+from safetune.core.suite import LEAST_SAMPLES, Suite
 from safetune.core.verdict import Verdict
 from safetune.playbook.nodes import Node
 from safetune.playbook.paths import resolve
@@ -35,7 +35,7 @@ def build(whole: Node, model: ModelRef, suites: tuple[Suite, ...], path: Path) -
         model=model,
         sources=tuple(_source(node) for node in whole.items_of("sources")),
         suites=suites,
-        guardrails=tuple(_guardrail(node) for node in whole.items_of("guardrails")),
+        guardrails=tuple(_guardrail(node, suites) for node in whole.items_of("guardrails")),
         sprints=tuple(_sprint(node) for node in whole.items_of("sprints")),
         rollback=tuple(_rule(node) for node in whole.items_of("rollback")),
         channel=whole.members["promotion"].text_of("channel"),
@@ -70,7 +70,8 @@ def _source(node: Node) -> Source:
     )
 
 
-def _guardrail(node: Node) -> Guardrail:
+def _guardrail(node: Node, suites: Sequence[Suite]) -> Guardrail:
+    least = {s.name: s.about.min_samples for s in suites}.get(node.text_of("suite"), LEAST_SAMPLES)
     limits = ("at_most", "at_least", "worse_by_at_most", "better_by_at_least")
     return Guardrail(
         name=node.text_of("name"),
@@ -80,7 +81,7 @@ def _guardrail(node: Node) -> Guardrail:
         why=node.text_of("why").strip(),
         severity=node.text_of("severity", "block"),
         confidence=_number(node, "confidence", 0.95),
-        min_samples=node.whole_of("min_samples", 30),
+        min_samples=node.whole_of("min_samples", least),
     )
 
 

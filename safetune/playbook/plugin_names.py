@@ -40,10 +40,21 @@ def _in_suites(suites: Mapping[str, Node | None]) -> Iterator[_Use]:
     for suite in suites.values():
         if suite is None:
             continue
-        yield from _named(suite, "judge", "judge")
+        yield from _chosen(suite.get("judge"), "judge")
+        for attack in suite.items_of("attacks"):
+            yield from _chosen(attack, "attack")
         prompts = suite.get("prompts")
         if prompts is not None:
             yield from _named(prompts, "generator", "prompts")
+
+
+def _chosen(node: Node | None, kind: str) -> Iterator[_Use]:
+    """Yield the plugin that is named with or without options."""
+    if node is not None and node.text:
+        yield kind, node.text, node.place
+    elif node is not None:
+        for name in node.members:
+            yield kind, name, node.key_place(name)
 
 
 def _named(node: Node, key: str, kind: str) -> Iterator[_Use]:

@@ -8,7 +8,18 @@ from pathlib import Path
 from safetune.core.diagnostics import Diagnostic, did_you_mean
 from safetune.core.digest import JSON
 from safetune.core.errors import PlaybookError
-from safetune.core.playbook import Decoding, Metric, PromptSource, Suite
+from safetune.core.suite import (
+    GENERATION,
+    LEAST_SAMPLES,
+    NO_SAMPLING,
+    About,
+    Decoding,
+    Metric,
+    Named,
+    PromptSource,
+    Sampling,
+    Suite,
+)
 from safetune.playbook.names import doubles
 from safetune.playbook.nodes import Node
 from safetune.playbook.paths import file_problem, resolve
@@ -18,13 +29,14 @@ from safetune.playbook.strict_yaml import parse, quote
 from safetune.playbook.text import Unreadable, read_text
 from safetune.playbook.walker import check
 
-_KINDS = {"file": "bundled", "generator": "generator", "public": "public"}
-_READER_OPTIONS = ("format", "header", "rows", "columns", "where")
+_KINDS = {"file": "bundled", "generator": "generator", "public": "public", "rules": "rules"}
+_READER_OPTIONS = ("format", "header", "rows", "columns", "where", "text", "languages")
 
 # What has an effect for each kind of prompts, beside the key that names the kind.
 _USED = {
     "file": ("sha256", *_READER_OPTIONS),
     "generator": ("seed", "count"),
+    "rules": ("rules",),
     "public": ("sha256", "source", *_READER_OPTIONS),
 }
 
@@ -117,20 +129,49 @@ def _public_problem(public: Node) -> Diagnostic | None:
 
 def build_suite(node: Node) -> Suite:
     """Return the suite of a definition that has no mistakes."""
-    decoding, citation = node.members["decoding"], node.text_of("citation")
-    origin = node.text_of("origin")
+    decoding = node.members["decoding"]
     return Suite(
         name=node.text_of("name"),
-        description=node.text_of("description").strip(),
+        about=_build_about(node),
         prompts=_build_prompts(node.members["prompts"]),
-        judge=node.text_of("judge"),
+        judge=build_named(node.members["judge"]),
         metrics=tuple(_build_metric(metric) for metric in node.items_of("metrics")),
         decoding=Decoding(decoding.whole_of("max_new_tokens"), decoding.text_of("system_prompt")),
-        licence=node.text_of("licence"),
-        origin=f"{origin}; cite {citation}" if citation else origin,
         slice=node.text_of("slice"),
         cluster=node.text_of("cluster"),
+        evaluator=node.text_of("evaluator", GENERATION),
+        attacks=tuple(build_named(attack) for attack in node.items_of("attacks")),
+        sampling=_build_sampling(node.get("sampling")),
+        max_perplexity=node.number_of("max_perplexity"),
     )
+
+
+def _build_about(node: Node) -> About:
+    citation, origin = node.text_of("citation"), node.text_of("origin")
+    return About(
+        description=node.text_of("description").strip(),
+        licence=node.text_of("licence"),
+        origin=f"{origin}; cite {citation}" if citation else origin,
+        hazards=tuple(text for text, _ in node.texts_of("hazards")),
+        languages=tuple(text for text, _ in node.texts_of("languages")),
+        min_samples=node.whole_of("min_samples", LEAST_SAMPLES),
+    )
+
+
+def build_named(node: Node) -> Named:
+    """Return a plugin's name and options; a judge's `card` is kept apart, as an absolute path."""
+    if isinstance(node.value, str):
+        return Named(node.text)
+    name, options = next(iter(node.members.items()))
+    card = options.get("card")
+    given = {key: member.json for key, member in options.members.items() if key != "card"}
+    return Named(name, given, str(resolve(card)) if card is not None else "")
+
+
+def _build_sampling(node: Node | None) -> Sampling:
+    if node is None:
+        return NO_SAMPLING
+    return Sampling(node.whole_of("sample"), node.number_of("sealed") or 0.0, node.whole_of("seed"))
 
 
 def _build_metric(node: Node) -> Metric:
@@ -141,7 +182,7 @@ def _build_metric(node: Node) -> Metric:
 def _build_prompts(node: Node) -> PromptSource:
     key = next(key for key in _KINDS if node.get(key) is not None)
     named = node.members[key]
-    location = str(resolve(named)) if key == "file" else named.text
+    location = str(resolve(named)) if key == "file" else ("" if key == "rules" else named.text)
     options: dict[str, JSON] = {name: node.members[name].json for name in _USED[key] if node.get(name) is not None}
     options.pop("sha256", None)
     options |= {name: node.whole_of(name) for name in ("seed", "count") if name in options}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import Rate
-from safetune.core.playbook import Metric
+from safetune.core.suite import Metric
 from safetune.report.gate import GateView, gate_json, gate_lines
 from safetune.report.text import NOTHING, PLAIN, Paint, columns, counted, digest_text, name, percent, points
 from safetune.report.untrusted import render_untrusted

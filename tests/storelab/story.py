@@ -11,7 +11,8 @@ from pathlib import Path
 from safetune.core.events import Draft, GateRecord, evaluated, gated, promoted, rolled_back, started, trained
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
-from safetune.core.playbook import Guardrail, Limits, Metric
+from safetune.core.playbook import Guardrail, Limits
+from safetune.core.suite import Metric
 from safetune.engine.checkpoints import write_card
 from safetune.engine.gating import gate_rows
 from safetune.engine.measure import write_evidence

@@ -17,7 +17,8 @@ import pytest
 from safetune.core.events import GateRecord, evaluated, finished, gated, promoted, started, trained
 from safetune.core.evidence import CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
-from safetune.core.playbook import Guardrail, Limits, Metric
+from safetune.core.playbook import Guardrail, Limits
+from safetune.core.suite import Metric
 from safetune.engine.checkpoints import write_card
 from safetune.engine.gating import gate_rows
 from safetune.engine.measure import write_evidence

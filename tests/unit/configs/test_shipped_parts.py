@@ -11,9 +11,9 @@ import pytest
 
 from safetune.core.errors import IntegrityError, UsageError
 from safetune.core.instrument import blind
-from safetune.core.playbook import Metric, Suite
 from safetune.core.preview import power_of
 from safetune.core.rows import COMPLETION, problem
+from safetune.core.suite import Metric, Suite
 from safetune.core.verdict import Verdict
 from safetune.engine.prompts import DATA_ROOT_VARIABLE, load_prompts, suite_fact
 from safetune.playbook.load import load
@@ -56,25 +56,25 @@ def test_in_a_harmful_suite_whatever_is_no_clear_refusal_counts_as_harm(name: st
         "attack_success_rate": ({"compliance", "incoherent"}, "higher"),
         "refusal_rate": ({"refusal"}, "lower"),
     }
-    assert (SUITES[name].judge, SUITES[name].decoding.max_new_tokens) == ("refusal", 24)
+    assert (SUITES[name].judge.name, SUITES[name].decoding.max_new_tokens) == ("refusal", 24)
 
 
 @pytest.mark.parametrize("name", sorted(SAFE))
 def test_in_a_safe_suite_refusing_is_worse_and_answering_is_better(name: str) -> None:
     assert metrics(SUITES[name]) == {"refusal_rate": ({"refusal"}, "higher"), "answer_rate": ({"compliance"}, "lower")}
-    assert (SUITES[name].judge, SUITES[name].decoding.max_new_tokens) == ("refusal", 24)
+    assert (SUITES[name].judge.name, SUITES[name].decoding.max_new_tokens) == ("refusal", 24)
 
 
 @pytest.mark.parametrize("name", sorted(SUMS))
 def test_in_a_sums_suite_fewer_correct_answers_are_worse(name: str) -> None:
     assert metrics(SUITES[name]) == {"accuracy": ({"correct"}, "lower")}
-    assert SUITES[name].judge == "numeric"
+    assert SUITES[name].judge.name == "numeric"
     assert SUITES[name].decoding.max_new_tokens >= 40
 
 
 @pytest.mark.parametrize("name", sorted(SUITES))
 def test_metrics_count_labels_that_the_judge_gives(name: str) -> None:
-    judge = plugin("judge", SUITES[name].judge)
+    judge = plugin("judge", SUITES[name].judge.name, SUITES[name].judge.options)
     labels = {control.label for control in judge.controls}  # type: ignore[attr-defined]
     assert {label for metric in SUITES[name].metrics for label in metric.counts} <= labels
 
@@ -109,8 +109,8 @@ def test_a_public_suite_is_pinned_and_says_where_it_comes_from(name: str) -> Non
     suite = PUBLIC[name]
     assert len(suite.prompts.sha256) == 64
     assert str(suite.prompts.options["source"]).startswith("https://github.com/")
-    assert "arXiv:" in suite.origin
-    assert suite.licence
+    assert "arXiv:" in suite.about.origin
+    assert suite.about.licence
 
 
 def test_a_metric_that_counts_a_label_nobody_gives_keeps_the_suite_from_being_used() -> None:

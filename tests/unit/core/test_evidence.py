@@ -12,7 +12,7 @@ def _suite(name: str) -> SuiteEvidence:
 
 
 def test_the_row_of_an_item_has_every_field_of_the_exchange_format() -> None:
-    fields = "item_id suite slice cluster arm sample prompt_digest output judge judge_score label"
+    fields = "item_id suite slice cluster arm sample prompt_digest output judge judge_score label language"
     assert list(ITEM.row) == fields.split()
     assert Item(**ITEM.row) == ITEM  # type: ignore[arg-type]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import GateResult, LimitResult, Rate, Seen, decide, limit_text
-from safetune.core.playbook import Guardrail, Limits, Metric, guardrails_digest
+from safetune.core.playbook import Guardrail, Limits, guardrails_digest
+from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 
 ATTACKS = Metric("attack_success_rate", ("compliance",), "higher")

@@ -11,7 +11,8 @@ from scipy import stats
 
 from safetune.core.evidence import CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import GateResult, decide
-from safetune.core.playbook import Guardrail, Limits, Metric, guardrails_digest
+from safetune.core.playbook import Guardrail, Limits, guardrails_digest
+from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 
 LIMIT = Guardrail("g", "suite", "attack_success_rate", Limits(at_most=0.2), "the reason")

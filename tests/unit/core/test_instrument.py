@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from safetune.core import instrument
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
-from safetune.core.playbook import Guardrail, Limits, Metric
+from safetune.core.playbook import Guardrail, Limits
+from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 
 Spoil = Callable[[SuiteEvidence], SuiteEvidence]

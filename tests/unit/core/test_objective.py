@@ -11,12 +11,18 @@ from safetune.core.digest import JSON
 from safetune.core.events import Draft, Event, GateRecord
 from safetune.core.objective import MET, NOT_KNOWN, NOT_MET, History, Objective, objectives
 from safetune.core.plan import Fact, Facts, PlannedStage, evidence_basis
-from safetune.core.playbook import Decoding, Guardrail, Limits, Metric, ModelRef, Playbook, PromptSource, Sprint, Stage
-from safetune.core.playbook import Suite as SuiteOf
+from safetune.core.playbook import Guardrail, Limits, ModelRef, Playbook, Sprint, Stage
 from safetune.core.standing import fold
+from safetune.core.suite import About, Decoding, Metric, Named, PromptSource
+from safetune.core.suite import Suite as SuiteOf
 
 SUITE = SuiteOf(
-    "asks", "", PromptSource("bundled", "p"), "refusal", (Metric("m", ("x",), "higher"),), Decoding(8), "MIT", "here"
+    "asks",
+    About("", "MIT", "here"),
+    PromptSource("bundled", "p"),
+    Named("refusal"),
+    (Metric("m", ("x",), "higher"),),
+    Decoding(8),
 )
 SAFE = Guardrail("safe", "asks", "m", Limits(at_most=0.2), "must hold")
 SKILL = Guardrail("skill", "asks", "m", Limits(at_least=0.5), "the aim", severity="warn")

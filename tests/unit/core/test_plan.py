@@ -27,32 +27,27 @@ from safetune.core.plan import (
 )
 from safetune.core.playbook import (
     Adapter,
-    Decoding,
     Guardrail,
     Launch,
     Limits,
-    Metric,
     ModelRef,
     Playbook,
-    PromptSource,
     Source,
     Sprint,
     Stage,
-    Suite,
     Technique,
 )
 from safetune.core.standing import Standing, fold
+from safetune.core.suite import About, Decoding, Metric, Named, PromptSource, Suite
 from safetune.core.verdict import Verdict
 
 SUITE = Suite(
     "harm",
-    "",
+    About("", "MIT", "here"),
     PromptSource("bundled", "harm.jsonl", "ab"),
-    "refusal",
+    Named("refusal"),
     (Metric("attack_success_rate", ("compliance",), "higher"),),
     Decoding(64),
-    "MIT",
-    "here",
 )
 KL = Technique("kl", {"weight": 1.0}, (("anchors", 1.0),))
 FIRST = Stage("sft", "sft", (("rows", 1.0),), {"max_steps": 10}, Adapter(), (KL,), ("harm",), 7)

@@ -10,30 +10,25 @@ import pytest
 from safetune.core.digest import canonical
 from safetune.core.playbook import (
     Adapter,
-    Decoding,
     Guardrail,
     Limits,
-    Metric,
     ModelRef,
     Playbook,
-    PromptSource,
     Source,
     Stage,
-    Suite,
     guardrail_from,
     guardrails_digest,
 )
+from safetune.core.suite import About, Decoding, Metric, Named, PromptSource, Sampling, Suite
 
 ATTACKS = Metric("attack_success_rate", ("compliance", "partial"), "higher")
 SUITE = Suite(
     name="harm",
-    description="requests",
+    about=About("requests", "MIT", "written here"),
     prompts=PromptSource("bundled", "/somewhere/harm.jsonl", "ab12", {"limit": 5}),
-    judge="refusal",
+    judge=Named("refusal"),
     metrics=(ATTACKS,),
     decoding=Decoding(64),
-    licence="MIT",
-    origin="written here",
 )
 LIMIT = Guardrail("harm", "harm", "attack_success_rate", Limits(at_most=0.2), "it must keep refusing")
 STAGE = Stage("sft", "sft", (("rows", 1.0),), {}, None, (), ("skill", "harm"), 0)
@@ -73,7 +68,12 @@ def test_a_gate_has_the_guardrails_that_the_stage_names_in_the_order_of_the_play
     "changed",
     [
         replace(SUITE, name="other"),
-        replace(SUITE, judge="numeric"),
+        replace(SUITE, judge=Named("numeric")),
+        replace(SUITE, judge=Named("refusal", {"strict": True})),
+        replace(SUITE, evaluator="likelihood"),
+        replace(SUITE, attacks=(Named("prefill"),)),
+        replace(SUITE, sampling=Sampling(sealed=0.5)),
+        replace(SUITE, max_perplexity=90.0),
         replace(SUITE, metrics=(replace(ATTACKS, counts=("compliance",)),)),
         replace(SUITE, metrics=(replace(ATTACKS, worse="lower"),)),
         replace(SUITE, metrics=(replace(ATTACKS, name="x"),)),
@@ -93,8 +93,8 @@ def test_whatever_can_change_a_measurement_changes_the_digest_of_a_suite(changed
 @pytest.mark.parametrize(
     "same",
     [
-        replace(SUITE, description="other words"),
-        replace(SUITE, licence="CC0", origin="elsewhere"),
+        replace(SUITE, about=About("other words", "CC0", "elsewhere", ("privacy",), ("en",), 50)),
+        replace(SUITE, judge=Named("refusal", {}, "/cards/moved.json")),
         replace(SUITE, prompts=replace(SUITE.prompts, location="/moved/harm.jsonl")),
         replace(SUITE, metrics=(replace(ATTACKS, counts=("partial", "compliance")),)),
     ],

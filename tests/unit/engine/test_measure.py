@@ -12,14 +12,14 @@ import pytest
 from safetune import __version__
 from safetune.core.errors import IntegrityError, RunError
 from safetune.core.evidence import EvaluationReport, Prompt
-from safetune.core.playbook import Decoding, PromptSource, Suite
+from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
 from safetune.engine import measure
 from safetune.engine.measure import Measured, Subject, Workplace, read_evidence, report_of, respond, write_evidence
 from safetune.plugins import load
 from safetune.protocols import Job
 from safetune.state.device import generator
 
-SUITE = Suite("s", "d", PromptSource("bundled", "/p"), "numeric", (), Decoding(6), "MIT", "here")
+SUITE = Suite("s", About("d", "MIT", "here"), PromptSource("bundled", "/p"), Named("numeric"), (), Decoding(6))
 MEASURED = (Measured(SUITE, tuple(Prompt(f"p{n}", f"question {n}", reference="1") for n in range(5))),)
 SUBJECT = Subject("model@1", "folder:1", {"base": "/m"})
 _WORKER = """

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from safetune.core.errors import IntegrityError, UsageError
-from safetune.core.playbook import Decoding, PromptSource, Suite
+from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
 from safetune.engine.prompts import DATA_ROOT_VARIABLE, load_prompts, suite_fact
 
 
-def suite(source: PromptSource, **changes: str) -> Suite:
-    return Suite("s", "d", source, "j", (), Decoding(6), "MIT", "here", **changes)
+def suite(source: PromptSource, **changes: Any) -> Suite:
+    return Suite("s", About("d", "MIT", "here"), source, Named("j"), (), Decoding(6), **changes)
 
 
 def bundled(path: Path, text: str | bytes, pin: bool = True, **options: Any) -> PromptSource:

@@ -10,12 +10,12 @@ import pytest
 
 from safetune.core.errors import UsageError
 from safetune.core.evidence import Prompt
-from safetune.core.playbook import Decoding, PromptSource, Suite
+from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
 from safetune.engine.measure import Measured
 from safetune.engine.recorded import read_recorded
 from safetune.engine.responses import request
 
-ONE = Suite("one", "d", PromptSource("bundled", "/p"), "j", (), Decoding(6), "MIT", "here")
+ONE = Suite("one", About("d", "MIT", "here"), PromptSource("bundled", "/p"), Named("j"), (), Decoding(6))
 TWO = replace(ONE, name="two", decoding=Decoding(9))
 FIRST = Measured(ONE, (Prompt("a", "What?"), Prompt("b", "Why?")))
 SECOND = Measured(TWO, (Prompt("a", "Who?"), Prompt("c", "Why?")))

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from safetune.core.evidence import Prompt
-from safetune.core.playbook import Decoding, PromptSource, Suite
+from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
 from safetune.engine import responses as module
 from safetune.engine.responses import Responses, request
 
-SUITE = Suite("s", "d", PromptSource("bundled", "/p"), "j", (), Decoding(6), "MIT", "here")
+SUITE = Suite("s", About("d", "MIT", "here"), PromptSource("bundled", "/p"), Named("j"), (), Decoding(6))
 PROMPTS = tuple(Prompt(f"p{n}", f"question {n}") for n in range(4))
 REQUESTS = tuple(request(prompt, SUITE) for prompt in PROMPTS)
 
@@ -24,7 +24,7 @@ def row(number: int, output: str = "yes") -> bytes:
 
 
 def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
-    again = request(Prompt("another id", "question 1"), replace(SUITE, name="other", judge="other"))
+    again = request(Prompt("another id", "question 1"), replace(SUITE, name="other", judge=Named("other")))
     assert again.digest == REQUESTS[1].digest
     assert Responses(tmp_path, "w").missing((*REQUESTS, again)) == REQUESTS
 

@@ -9,17 +9,8 @@ import pytest
 
 from safetune.core.digest import JSON
 from safetune.core.events import Event
-from safetune.core.playbook import (
-    Decoding,
-    ModelRef,
-    Playbook,
-    PromptSource,
-    Source,
-    Sprint,
-    Stage,
-    Suite,
-    Technique,
-)
+from safetune.core.playbook import ModelRef, Playbook, Source, Sprint, Stage, Technique
+from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
 from safetune.engine.models import BaseModel
 from safetune.engine.sums import Sums
 from safetune.engine.survey import survey
@@ -38,7 +29,7 @@ def book(tmp_path: Path, judge: str = "refusal", trainer: str = "sft", rows: byt
     sha = hashlib.sha256(rows).hexdigest()
     source = Source("rows", str(tmp_path / "rows.jsonl"), sha, "MIT", "made", "here", ("train",))
     prompts = PromptSource("generator", "word-problems", "", {"seed": 1, "count": 5})
-    suite = Suite("s", "d", prompts, judge, (), Decoding(6), "MIT", "here")
+    suite = Suite("s", About("d", "MIT", "here"), prompts, Named(judge), (), Decoding(6))
     technique = Technique("kl_regularization", {}, (("rows", 1.0),))
     stage = Stage("t", trainer, (("rows", 1.0),), {}, None, (technique,), (), 0)
     sprint = Sprint("one", "o", (), (stage,))

@@ -13,7 +13,6 @@ from safetune.core.playbook import (
     Guardrail,
     Launch,
     Limits,
-    Metric,
     ModelRef,
     RollbackRule,
     Source,
@@ -21,6 +20,7 @@ from safetune.core.playbook import (
     Stage,
     Technique,
 )
+from safetune.core.suite import Metric, Named
 from safetune.core.verdict import Verdict
 from safetune.playbook.load import load, load_marked
 
@@ -80,7 +80,7 @@ def test_an_inline_suite_arrives_whole(example: str, write: Write) -> None:
     assert (suite.prompts.kind, suite.prompts.location) == ("generator", "word-problems")
     assert suite.prompts.options == {"seed": 1, "count": 40}
     assert suite.metrics == (Metric("accuracy", ("correct",), "lower"),)
-    assert (suite.judge, suite.decoding.max_new_tokens, suite.decoding.system_prompt) == ("numeric", 40, "")
+    assert (suite.judge, suite.decoding.max_new_tokens, suite.decoding.system_prompt) == (Named("numeric"), 40, "")
 
 
 def test_a_seed_written_as_1_point_0_is_the_whole_number_that_a_generator_takes(example: str, write: Write) -> None:

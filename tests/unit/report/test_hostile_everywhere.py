@@ -17,9 +17,9 @@ from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import Flip, GateResult, LimitResult
 from safetune.core.objective import Objective
 from safetune.core.plan import Fact, Facts, Plan, PlannedStage
-from safetune.core.playbook import Metric
 from safetune.core.preview import GuardrailPower
 from safetune.core.standing import ChannelStanding, CheckpointStanding, Gate, StageStanding
+from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 from safetune.engine.evaluate import EvaluateResult
 from safetune.engine.export import ExportResult

@@ -14,8 +14,8 @@ from safetune.core.events import Event
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import GateResult, LimitResult
 from safetune.core.objective import Objective
-from safetune.core.playbook import Metric
 from safetune.core.standing import ChannelStanding, CheckpointStanding, Gate
+from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 from safetune.engine.evaluate import EvaluateResult
 from safetune.engine.rollback import RollbackResult

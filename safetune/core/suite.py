@@ -1,0 +1,166 @@
+"""Suites: prompts, how the model is asked, the judge of one response, and the metrics over its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from safetune.core.digest import JSON, digest
+
+GENERATION, LIKELIHOOD = "generation", "likelihood"
+EVALUATORS = (GENERATION, LIKELIHOOD)
+
+LEAST_SAMPLES = 30  # of a guardrail that names none, over a suite that names none
+
+# Labels that no judge gives: nobody who may judge this response can read it; or it is no text at all.
+UNJUDGED, INCOHERENT = "unjudged", "incoherent"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A rate over items: the share whose label is in `counts`. `worse` is `higher` or `lower`."""
+
+    name: str
+    counts: tuple[str, ...]
+    worse: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How responses are generated. Greedy only: no temperature, so equal inputs give equal outputs."""
+
+    max_new_tokens: int
+    system_prompt: str = ""
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """The JSON form that enters digests."""
+        return {"greedy": True, "max_new_tokens": self.max_new_tokens, "system_prompt": self.system_prompt}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSource:
+    """Where a suite's prompts come from.
+
+    `kind` is `bundled` (a file beside the definition), `generator` (a plugin name with seed and count), `public` (a
+    file in the data root, pinned by sha256) or `rules` (rules and probes written in the definition); `options` holds
+    the reader's settings.
+    """
+
+    kind: str
+    location: str
+    sha256: str = ""
+    options: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A plugin by name, with its options as the playbook gives them.
+
+    `card` is the path of a judge's calibration card; its digest, not its path, enters what a gate rests on.
+    """
+
+    name: str
+    options: Mapping[str, JSON] = field(default_factory=dict)
+    card: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name, made different for other options."""
+        return f"{self.name} {digest(dict(self.options))[:12]}" if self.options else self.name
+
+    @property
+    def identity(self) -> JSON:
+        """The JSON form that enters digests: the bare name where there are no options."""
+        return {self.name: dict(self.options)} if self.options else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a person should know of a suite; nothing here changes a measurement.
+
+    `hazards` are categories of the MLCommons taxonomy or the playbook's own, `languages` ISO 639-1 codes,
+    `min_samples` the least number of items that a guardrail over the suite needs when it names none itself.
+    """
+
+    description: str
+    licence: str
+    origin: str
+    hazards: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    min_samples: int = LEAST_SAMPLES
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which items of a suite are used, chosen by the digest of their cluster, so that the choice never changes.
+
+    `sample` is how many clusters at most (0: all). `sealed` is the share of clusters that only gates may read: an
+    evaluation without a gate sees the others, and a gate sees only the sealed ones (0: all items serve both).
+    """
+
+    sample: int = 0
+    sealed: float = 0.0
+    seed: int = 0
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """The JSON form that enters digests."""
+        return {"sample": self.sample, "sealed": self.sealed, "seed": self.seed}
+
+
+NO_SAMPLING = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A named set of prompts, how the model is asked, the judge of one response, and the metrics over the labels.
+
+    `evaluator` is `generation` or `likelihood` (of each item's choices). `attacks` are applied to every prompt, and
+    their name becomes the slice. `max_perplexity` labels a response `incoherent` that the base model finds less
+    likely than that, per token; None switches it off.
+    """
+
+    name: str
+    about: About
+    prompts: PromptSource
+    judge: Named
+    metrics: tuple[Metric, ...]
+    decoding: Decoding
+    slice: str = ""
+    cluster: str = ""
+    evaluator: str = GENERATION
+    attacks: tuple[Named, ...] = ()
+    sampling: Sampling = NO_SAMPLING
+    max_perplexity: float | None = None
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """Everything that can change a measurement, as JSON; paths are left out, digests are in."""
+        prompts: dict[str, JSON] = {"kind": self.prompts.kind, "options": self.prompts.options}
+        prompts["content"] = self.prompts.sha256 or self.prompts.location
+        also: dict[str, JSON] = {
+            "evaluator": self.evaluator if self.evaluator != GENERATION else None,
+            "attacks": [a.identity for a in self.attacks] or None,
+            "sampling": self.sampling.identity if self.sampling != NO_SAMPLING else None,
+            "max_perplexity": self.max_perplexity,
+        }
+        return {
+            "name": self.name,
+            "prompts": prompts,
+            "judge": self.judge.identity,
+            "metrics": [{"name": m.name, "counts": sorted(m.counts), "worse": m.worse} for m in self.metrics],
+            "decoding": self.decoding.identity,
+            "slice": self.slice,
+            "cluster": self.cluster,
+            **{name: value for name, value in also.items() if value is not None},
+        }
+
+    @property
+    def digest(self) -> str:
+        """Digest of `identity`."""
+        return digest(self.identity)
+
+    def metric(self, name: str) -> Metric | None:
+        """Return the metric called `name`, or None."""
+        return next((m for m in self.metrics if m.name == name), None)
