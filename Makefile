@@ -36,7 +36,8 @@ lint: $(STAMP)  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)  ## measure against the bars and rewrite the tables of docs/benchmarks.md
+bench: $(STAMP)  ## measure against the bars and rewrite the tables of docs/benchmarks.md (about an hour)
+	scripts/install_peers.sh $${SAFETUNE_PEERS:-build/peers}
 	$(BIN)/python scripts/bench.py --write docs/benchmarks.md
 
 clean:  ## remove what demo and bench made; .venv stays

@@ -29,7 +29,8 @@ class Judge(Protocol):
 
     Optional: `languages`, a frozenset of ISO 639-1 codes that it has a calibration card for (absent or empty: it reads
     no language), and `decided(prompt, partial) -> bool`, which says that no continuation of a response can change its
-    label, so that generation may stop. A judge with options is made from one mapping of them and raises UsageError
+    label, so that generation may stop; `figures(labels) -> Mapping[str, float]`, what all labels of an arm add up to
+    beyond rates. A judge with options is made from one mapping of them and raises UsageError
     for what it does not know.
     """
 
@@ -135,13 +136,17 @@ class PromptGenerator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One piece of heavy work: a folder that holds job.json, progress.jsonl and, at the end, outcome.json."""
+    """One piece of heavy work: a folder that holds job.json, progress.jsonl and, at the end, outcome.json.
+
+    `secrets` names the variables that this job alone may see beside the allow-listed ones, such as an endpoint's key.
+    """
 
     folder: Path
     kind: str
     threads: int = 1
     num_processes: int = 1
     config_file: str = ""
+    secrets: tuple[str, ...] = ()
 
 
 class Launcher(Protocol):

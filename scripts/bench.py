@@ -12,10 +12,11 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bench_dvc
+import bench_evaluation
 import bench_store
 import bench_training
 from bench_measure import Case, Row, alternate, table, verdict
@@ -23,7 +24,7 @@ from bench_measure import Case, Row, alternate, table, verdict
 from safetune import __version__
 
 _FOLDER = bench_store.ROOT / "build" / "bench"
-_PARTS = ("commands", "moves", "training")
+_PARTS = ("commands", "moves", "training", "generation", "gates", "memory")
 
 
 def main() -> int:
@@ -41,6 +42,8 @@ def main() -> int:
     if "training" in wanted.only:
         sides = bench_training.prepare_sides(program, work / "training", wanted.steps)
         found["training"] = bench_training.compare(sides, wanted.pairs)
+    if {"generation", "gates", "memory"} & set(wanted.only):
+        found |= _evaluation(program, work / "evaluation", wanted)
     shutil.rmtree(work, ignore_errors=True)
     conditions = _conditions(wanted)
     for name, rows in found.items():
@@ -59,6 +62,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--mebibytes", type=int, default=200, help="size of the large checkpoints and outputs")
     parser.add_argument("--steps", type=int, default=20, help="training steps")
     parser.add_argument("--pairs", type=int, default=3, help="training pairs")
+    peers = Path(os.environ.get("SAFETUNE_PEERS", bench_store.ROOT / "build" / "peers"))
+    parser.add_argument("--peers", type=Path, default=peers, help="the folder that scripts/install_peers.sh filled")
     parser.add_argument("--only", nargs="+", choices=_PARTS, default=_PARTS, help="measure only these parts")
     parser.add_argument("--no-dvc", action="store_true", help="leave dvc out")
     return parser.parse_args()
@@ -106,6 +111,17 @@ def _commands(program: Path, work: Path, wanted: argparse.Namespace) -> Sequence
         dvc = bench_dvc.install(_FOLDER / "dvc")
         cases += bench_dvc.cases(dvc, work / "dvc", size)
     return cases
+
+
+def _evaluation(program: Path, work: Path, wanted: argparse.Namespace) -> dict[str, tuple[Row, ...]]:
+    """Measure the evaluation engine beside other tools, which have environments of their own."""
+    world = bench_evaluation.make_world(work, program, wanted.peers)
+    parts: dict[str, Callable[[], tuple[Row, ...]]] = {
+        "generation": lambda: bench_evaluation.generation(world, wanted.pairs),
+        "gates": lambda: bench_evaluation.gates(world, wanted.pairs),
+        "memory": lambda: bench_evaluation.memory(world),
+    }
+    return {name: part() for name, part in parts.items() if name in wanted.only}
 
 
 def _moves(work: Path, count: int) -> tuple[Row, ...]:

@@ -15,10 +15,11 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one run took: CPU seconds (user and system, descendants included) and wall seconds."""
+    """What one run took: CPU seconds (user and system, with descendants), wall seconds, MiB of the largest process."""
 
     cpu: float
     wall: float
+    peak: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def once(case: Case) -> Sample:
             said.seek(0)
             last = said.read().decode(errors="replace")[-2000:]
             sys.exit(f"bench: {case.name} ended with exit code {process.returncode}:\n{last}")
-    return Sample(used.ru_utime + used.ru_stime, wall)
+    return Sample(used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024)
 
 
 def alternate(cases: Sequence[Case], runs: int) -> tuple[Row, ...]:

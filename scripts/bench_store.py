@@ -21,9 +21,10 @@ from safetune.core.plan import PlannedStage, evidence_basis, suites_of
 from safetune.core.playbook import Stage
 from safetune.core.suite import Suite
 from safetune.core.verdict import Verdict
+from safetune.engine.asking import Subject, Workplace
 from safetune.engine.checkpoints import write_card
 from safetune.engine.gating import GateOrder, gate_checkpoint
-from safetune.engine.measure import Subject, Workplace, read_suites
+from safetune.engine.measure import Arms, read_suites
 from safetune.engine.planning import Prepared, prepare
 from safetune.engine.responses import Responses, request
 from safetune.state.atomic import write_atomic
@@ -147,10 +148,10 @@ def _settle(prepared: Prepared, store: Store, what: tuple[Stage, PlannedStage], 
     _answer(store, prepared, checkpoint)
     suites, guardrails = suites_of(playbook, one), playbook.gate_of(one)
     basis = evidence_basis(guardrails, suites, prepared.facts)
-    order = GateOrder(plan.key, guardrails, read_suites(suites), basis)
+    order = GateOrder(plan.key, guardrails, read_suites(suites, gate=True), basis)
     place = Workplace(store.responses, store.scratch, 1, lambda _: None)
-    pair = Subject(one.name, checkpoint, {}), Subject("before", previous or base, {})
-    gate = gate_checkpoint(store, pair, order, place)
+    arms = Arms(Subject(one.name, checkpoint, {}), Subject("before", previous or base, {}))
+    gate = gate_checkpoint(store, arms, order, place)
     if gate.result.verdict is not Verdict.PASS:
         sys.exit(f"bench: the gate said {gate.result.verdict}: {[r.reason for r in gate.result.results]}")
     store.commit(promoted(playbook.channel, checkpoint, previous, gate.line, plan.key))
@@ -161,7 +162,7 @@ def _answer(store: Store, prepared: Prepared, weights: str) -> None:
     """Put a response to every prompt where a worker would have put it, so that no worker is needed."""
     rows = [
         {"digest": request(prompt, one.suite).digest, "output": _response(one.suite, prompt)}
-        for one in read_suites(prepared.playbook.suites)
+        for one in read_suites(prepared.playbook.suites, gate=True)
         for prompt in one.prompts
     ]
     path = Responses(store.responses, weights).file(0)
@@ -204,7 +205,7 @@ def record_responses(playbook: Path, store: Path, target: Path) -> int:
     """Write a response to every prompt of the playbook and return how many."""
     rows = [
         {"suite": one.suite.name, "item_id": prompt.item_id, "output": _response(one.suite, prompt)}
-        for one in read_suites(prepare(playbook, store).playbook.suites)
+        for one in read_suites(prepare(playbook, store).playbook.suites, gate=True)
         for prompt in one.prompts
     ]
     target.write_text("".join(f"{json.dumps(row)}\n" for row in rows))

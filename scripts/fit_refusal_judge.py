@@ -1,16 +1,20 @@
-"""Fit the weights of the refusal judge and write `safetune/builtin/judges/refusal_weights.py`.
+"""Fit the weights of the refusal judge and write `refusal_model.json` beside it.
 
-    SAFETUNE_DATA_ROOT=DATA python scripts/fit_refusal_judge.py [--check]
+    SAFETUNE_DATA_ROOT=DATA python scripts/fit_refusal_judge.py [--speakers]
 
-A logistic regression with a ridge penalty, by Newton's method, on: the development halves of the labelled sets that
-were looked at, the written cases of the tests whose digest falls on the same side, the training rows of the playbooks
-(refusals and answers), and instruction answers written by people. Every group weighs the same. `--check` writes nothing
-and prints how a set is judged by weights that never saw it.
+The rows are the development halves of the labelled sets that were looked at, the written cases of the tests, the
+training rows of the playbooks (refusals and answers), instruction answers written by people, and answers of CoCoNot.
+See `refusal_training.py`; it needs numpy and scipy.
+
+`--speakers` fits the first, small model instead, which chooses the speaker that decides, and writes
+`refusal_weights.py`: a logistic regression with a ridge penalty on the kinds of sentence, by Newton's method. Run the
+script once more without it afterwards, for the large model reads the speech that the small one chose.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import math
 import os
@@ -19,15 +23,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from refusal_training import CHOSEN, ROOT, Linear, development_rows
+from refusal_training import fit as fit_large
+
 from safetune.builtin.judges.labelled import LABELLED_SETS, Labelled
 from safetune.builtin.judges.refusal import answers
+from safetune.builtin.judges.refusal_model import PATH, SCHEMA
 
-ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "safetune/builtin/judges/refusal_weights.py"
 RIDGE = 1.0
 GROUP_WEIGHT = 1000.0
 LONGEST_STEP = 2.0
 CUT_WORDS = 20  # responses of small models are cut off after about so many words
+LARGEST_BYTE = 127
 
 Features = Mapping[str, float]
 
@@ -42,53 +51,42 @@ class Example:
 
 
 def main() -> int | str:
-    """Fit, then write the weights or print the check."""
+    """Fit one of the two models and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="leave one set out at a time, and write nothing")
+    parser.add_argument("--speakers", action="store_true", help=f"fit the first model and write {TARGET.name}")
     arguments = parser.parse_args()
     if not os.environ.get("SAFETUNE_DATA_ROOT"):
         return f"{Path(sys.argv[0]).name}: set SAFETUNE_DATA_ROOT to the folder that holds the labelled sets"
-    root = Path(os.environ["SAFETUNE_DATA_ROOT"])
-    groups = {name: examples(rows) for name, rows in development_rows(root).items()}
-    if arguments.check:
-        for left_out in (s.name for s in LABELLED_SETS if s.fitted):
-            weights = fit([g for name, g in groups.items() if name != left_out])
-            print(f"{left_out}: accuracy {accuracy(weights, groups[left_out]):.3f} by weights that never saw the set")
+    rows = development_rows(Path(os.environ["SAFETUNE_DATA_ROOT"]))
+    if arguments.speakers:
+        rows["cases"] = [r for r in rows["cases"] if r.development]
+        kept = [examples(found) for name, found in rows.items() if name != "coconot"]
+        TARGET.write_text(module_text(fit(kept)))
         return 0
-    weights = fit(list(groups.values()))
-    for name, group in groups.items():
-        print(
-            f"{name}: n={sum(e.weight == 1 for e in group)} accuracy on the fitted rows {accuracy(weights, group):.3f}"
-        )
-    TARGET.write_text(module_text(weights))
+    model = fit_large(CHOSEN, rows)
+    known = {s.name for s in LABELLED_SETS}
+    for name, found in rows.items():
+        right = sum((model.probability(r.prompt, r.response) >= 0.5) == r.refused for r in found)
+        kind = "labelled by people" if name in known else "of known origin"
+        print(f"{name}: n={len(found)} {kind}, accuracy on the fitted rows {right / len(found):.3f}")
+    PATH.write_text(model_text(model, rows))
     return 0
 
 
-def development_rows(root: Path) -> dict[str, list[Labelled]]:
-    """Return the rows to fit on, by group."""
-    groups = {s.name: [r for r in s.read(root) if r.development] for s in LABELLED_SETS if s.fitted}
-    groups["playbooks"] = [*playbook_rows("refusals", True), *playbook_rows("benign", False)]
-    groups["cases"] = [r for r in case_rows() if r.development]
-    path = root / "finetuning_attacks/databricks-dolly-15k-safety-only.jsonl"
-    dolly = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    written = [Labelled(r["instruction"], r["instruction"], r["response"], refused=False) for r in dolly]
-    groups["dolly"] = [r for r in written if r.development]
-    return groups
-
-
-def playbook_rows(name: str, refused: bool) -> list[Labelled]:
-    """Return the rows of one bundled training file."""
-    lines = (ROOT / f"playbooks/data/{name}.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [Labelled(r["id"], r["prompt"][0]["content"], r["completion"][0]["content"], refused) for r in rows]
-
-
-def case_rows() -> Iterable[Labelled]:
-    """Return the written cases of the tests that are a refusal or an answer."""
-    for line in (ROOT / "tests/unit/judges/refusal_cases.jsonl").read_text("utf-8").splitlines():
-        case = json.loads(line)
-        if case["label"] != "incoherent":
-            yield Labelled(case["response"], case["prompt"], case["response"], case["label"] == "refusal")
+def model_text(model: Linear, rows: Mapping[str, Sequence[Labelled]]) -> str:
+    """Return the file of a model: the weights of words in whole steps, one signed byte each."""
+    step = float(np.abs(model.words).max()) / LARGEST_BYTE
+    words = np.rint(model.words / step).astype(np.int8).tobytes()
+    content = {
+        "schema": SCHEMA,
+        "made_by": "scripts/fit_refusal_judge.py",
+        "fitted_on": {name: len(found) for name, found in rows.items()},
+        "bias": model.bias,
+        "weights": model.weights,
+        "step": step,
+        "words": base64.b64encode(words).decode(),
+    }
+    return json.dumps(content, indent=1) + "\n"
 
 
 def examples(rows: Iterable[Labelled]) -> list[Example]:
@@ -160,14 +158,6 @@ def solved(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[fl
         known = sum(rows[k][j] * result[j] for j in range(k + 1, size))
         result[k] = (rows[k][size] - known) / rows[k][k]
     return result
-
-
-def accuracy(weights: Mapping[str, float], group: Sequence[Example]) -> float:
-    """Return the share of whole responses that the weights label as people did."""
-    known = dict.fromkeys((n for e in group for s in e.speakers for n in s), 0.0) | dict(weights)
-    whole = [e for e in group if e.weight == 1]
-    right = sum((min(logit(known, s) for s in e.speakers) >= 0) == e.refuses for e in whole)
-    return right / len(whole)
 
 
 def module_text(weights: Mapping[str, float]) -> str:

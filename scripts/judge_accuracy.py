@@ -14,12 +14,23 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from safetune.builtin.judges.labelled import LABELLED_SETS, Confusion, Labelled, confusion
 from safetune.builtin.judges.refusal import RefusalJudge
 
 CARD = Path(__file__).resolve().parents[1] / "safetune/builtin/judges/refusal_card.json"
+
+CUTS = (24, 64)  # words: a suite decodes few tokens
+# What the weights were fitted on.
+LICENCES = {
+    "xstest": "CC-BY-4.0; the responses also under the terms of GPT-4, Llama 2 and Mistral (Apache-2.0)",
+    "gptfuzz": "MIT",
+    "databricks-dolly": "CC-BY-SA-3.0",
+    "coconot": "MIT; the responses also under the terms of GPT-4",
+    "playbooks/data and the written cases": "the licence of safetune",
+}
 
 # The usual baseline: does one of these phrases occur anywhere?
 KEYWORDS = (
@@ -57,7 +68,7 @@ def main() -> int | str:
     def judged(row: Labelled) -> bool:
         return judge.label(row.prompt, row.response).label == "refusal"
 
-    card = []
+    card, beginnings = [], []
     print(f"refusal judge {judge.version}")
     print(f"{'set':24}{'rows':>12}{'n':>6}  {'accuracy':24}{'sensitivity':24}{'specificity':24}keyword accuracy")
     for labelled in LABELLED_SETS:
@@ -65,6 +76,8 @@ def main() -> int | str:
             counts, plain = measured(rows, judged), measured(rows, keyword)
             print(f"{labelled.name:24}{split:>12}{counts.n:>6}  {line(counts)}{plain.accuracy:.3f}")
             card.append({"set": labelled.name, "sha256": labelled.sha256, "split": split, **counts.row})
+            if split == "held out":
+                beginnings += [{"set": labelled.name, "words": n, **measured(begun(rows, n), judged).row} for n in CUTS]
     if arguments.write:
         content = {
             "schema": "safetune-judge-card/1",
@@ -72,7 +85,9 @@ def main() -> int | str:
             "version": judge.version,
             "language": "en",
             "positive": "refusal",
+            "fitted_on": [{"set": name, "licence": licence} for name, licence in LICENCES.items()],
             "sets": card,
+            "cut": beginnings,
         }
         CARD.write_text(json.dumps(content, indent=1) + "\n")
     return 0
@@ -83,6 +98,11 @@ def splits(rows: Sequence[Labelled]) -> Iterator[tuple[str, Sequence[Labelled]]]
     yield "development", [r for r in rows if r.development]
     yield "held out", [r for r in rows if not r.development]
     yield "all", rows
+
+
+def begun(rows: Sequence[Labelled], words: int) -> list[Labelled]:
+    """Return rows with only the first `words` words of the response, and the label of the whole."""
+    return [replace(r, response=" ".join(r.response.split()[:words])) for r in rows]
 
 
 def measured(rows: Sequence[Labelled], judge: Callable[[Labelled], bool]) -> Confusion:

@@ -79,7 +79,8 @@ def _root(
     """Keep the group's own help; nothing happens before a command."""
 
 
-for _room in ("playbooks", "stores", "about"):  # each adds its commands, in the order in which a person meets them
+# Each adds its commands, in the order in which a person meets them.
+for _room in ("playbooks", "stores", "judges", "about"):
     import_module(f"safetune.cli.{_room}")
 
 

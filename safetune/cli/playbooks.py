@@ -131,7 +131,8 @@ def evaluate(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="base, a channel, a checkpoint (6 digits or more) or a model folder; default: the playbook's channel.",
+            help="base, a channel, a checkpoint (6 digits or more), a model folder, or ADDRESS#MODEL of an endpoint; "
+            "default: the playbook's channel.",
             show_default=False,
         ),
     ] = "",
@@ -151,6 +152,9 @@ def evaluate(
     baseline_recorded: Annotated[
         Path | None, typer.Option("--baseline-recorded", metavar="FILE.jsonl", help="The baseline's responses.")
     ] = None,
+    key_variable: Annotated[
+        str, typer.Option("--key-variable", metavar="NAME", help="The variable with an endpoint's key.")
+    ] = "",
     reason: Reason = "",
     workers: Workers = None,
     store: Store = DEFAULT_STORE,
@@ -180,6 +184,7 @@ def evaluate(
         baseline_recorded=baseline_recorded,
         reason=reason,
         workers=workers,
+        key_variable=key_variable,
     )
     with progress(as_json) as listener:
         result = measure(wanted, listener)

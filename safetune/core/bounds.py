@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar, overload
 
 from safetune.core.intervals import (
     Paired,
@@ -18,6 +20,31 @@ from safetune.core.power import min_n_absolute, min_n_paired
 
 Outcome = tuple[str, int]  # cluster, 0 or 1
 Pair = tuple[str, int, int]  # cluster, baseline's 0 or 1, candidate's 0 or 1
+
+
+T = TypeVar("T")
+
+
+class Again(Sequence[T]):
+    """A sequence of `size` things that are made whenever it is gone through, and never there all at once."""
+
+    __slots__ = ("_make", "_size")
+
+    def __init__(self, size: int, make: Callable[[], Iterator[T]]) -> None:
+        self._size, self._make = size, make
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[T]:
+        return self._make()
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T]: ...
+    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
+        return tuple(self)[at]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +78,12 @@ def of_difference(pairs: Sequence[Pair], confidence: float) -> Bounds:
 
 def tabulate(pairs: Sequence[Pair]) -> Paired:
     """Return the counts of a paired comparison."""
-    outcomes = [(before, after) for _, before, after in pairs]
-    return Paired(outcomes.count((1, 1)), outcomes.count((0, 1)), outcomes.count((1, 0)), outcomes.count((0, 0)))
+    found = Counter((before, after) for _, before, after in pairs)
+    return Paired(found[1, 1], found[0, 1], found[1, 0], found[0, 0])
 
 
-def _changes(pairs: Sequence[Pair]) -> list[Outcome]:
-    return [(cluster, after - before) for cluster, before, after in pairs]
+def _changes(pairs: Sequence[Pair]) -> Sequence[Outcome]:
+    return Again(len(pairs), lambda: ((cluster, after - before) for cluster, before, after in pairs))
 
 
 def n_for_rate(outcomes: Sequence[Outcome], limit: float, confidence: float, *, below: bool) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safetune.core.digest import JSON
@@ -73,7 +73,7 @@ class SuiteEvidence:
     `expected` is the number of items each arm must have; `controls` are the true labels of the judge's controls that
     were run, `controls_failed` names those that were labelled wrongly (any makes the suite ERROR); `error` is why the
     suite could not be measured, or empty. `told` is what else is worth keeping of the instrument: calibration card,
-    languages it may judge, agreement of a panel.
+    languages it may judge, agreement of a panel. The items may be read from a file each time they are gone through.
     """
 
     suite: str
@@ -82,8 +82,8 @@ class SuiteEvidence:
     judge_version: str
     metrics: tuple[Metric, ...]
     expected: int
-    candidate: tuple[Item, ...]
-    baseline: tuple[Item, ...] = ()
+    candidate: Sequence[Item]
+    baseline: Sequence[Item] = ()
     controls: tuple[str, ...] = ()
     controls_failed: tuple[str, ...] = ()
     error: str = ""

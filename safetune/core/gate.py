@@ -8,13 +8,15 @@ allowed side, FAIL when the opposite bound lies on the forbidden side, INCONCLUS
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from safetune.core import bounds, instrument
+from safetune.core.arms import Arm, Reading
 from safetune.core.bounds import Bounds
-from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
+from safetune.core.evidence import EvaluationReport, SuiteEvidence
 from safetune.core.playbook import Guardrail, guardrails_digest
-from safetune.core.suite import Metric
+from safetune.core.suite import UNJUDGED, Metric
 from safetune.core.verdict import Verdict, worst
 
 
@@ -111,13 +113,26 @@ def decide(guardrails: tuple[Guardrail, ...], report: EvaluationReport, attempt:
     if attempt < 1:
         raise ValueError(f"attempts count from 1, not {attempt}")
     held = (replace(g, confidence=1 - (1 - g.confidence) / 2 ** (attempt - 1)) for g in guardrails)
-    results = tuple(result for guardrail in held for result in _judge_guardrail(guardrail, report))
+    readings = _Readings()
+    results = tuple(result for guardrail in held for result in _judge_guardrail(guardrail, report, readings))
     # Whatever is not plainly a warning blocks: a misspelt severity must not switch a guardrail off.
     blocking = tuple(r.verdict for r in results if r.severity != "warn")
-    return GateResult(worst(blocking), results, flips(guardrails, report), guardrails_digest(guardrails))
+    return GateResult(worst(blocking), results, _flips(guardrails, report, readings), guardrails_digest(guardrails))
 
 
-def flips(guardrails: tuple[Guardrail, ...], report: EvaluationReport) -> tuple[Flip, ...]:
+class _Readings:
+    """The items of every suite, read when they are first asked for."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Reading] = {}
+
+    def of(self, evidence: SuiteEvidence) -> Reading:
+        if id(evidence) not in self._found:  # the report keeps them all alive meanwhile
+            self._found[id(evidence)] = Reading(evidence)
+        return self._found[id(evidence)]
+
+
+def _flips(guardrails: tuple[Guardrail, ...], report: EvaluationReport, readings: _Readings) -> tuple[Flip, ...]:
     """Return the items whose outcome changed between baseline and candidate, per metric that a guardrail names."""
     found: dict[tuple[str, str, str, int], Flip] = {}
     for guardrail in guardrails:
@@ -125,14 +140,15 @@ def flips(guardrails: tuple[Guardrail, ...], report: EvaluationReport) -> tuple[
         metric = _metric(evidence, guardrail.metric)
         if evidence is None or metric is None:
             continue
-        before = {(i.item_id, i.sample): i for i in evidence.baseline}
-        for item in evidence.candidate:
-            old = before.get((item.item_id, item.sample))
-            if old is None or (old.label in metric.counts) == (item.label in metric.counts):
+        reading = readings.of(evidence)
+        now, before = reading.now, reading.before
+        for n, m in reading.matched():
+            new, old = now.labels[n], before.labels[m]
+            if (old in metric.counts) == (new in metric.counts):
                 continue
-            worse = (item.label in metric.counts) == (metric.worse == "higher")
-            key = (evidence.suite, metric.name, item.item_id, item.sample)
-            found[key] = Flip(evidence.suite, metric.name, item.item_id, item.slice, worse, old.label, item.label)
+            worse = (new in metric.counts) == (metric.worse == "higher")
+            key = (evidence.suite, metric.name, now.ids[n], now.samples[n])
+            found[key] = Flip(evidence.suite, metric.name, now.ids[n], now.slices[n], worse, old, new)
     return tuple(found.values())
 
 
@@ -147,52 +163,74 @@ class _Question:
     guardrail: Guardrail
     name: str
     value: float
-    evidence: SuiteEvidence
+    reading: Reading
     metric: Metric
+    hopeful: bool = False  # how an item counts that nobody may judge: for the candidate, or against it
 
     @property
     def rate(self) -> Rate:
-        return self.rate_of(self.evidence.candidate)
+        return self._rate_of(self.reading.now)
 
-    def rate_of(self, items: tuple[Item, ...]) -> Rate:
-        return Rate(sum(self.counted(i) for i in items), len(items))
+    @property
+    def rate_before(self) -> Rate:
+        return self._rate_of(self.reading.before)
 
-    def counted(self, item: Item) -> int:
-        return int(item.label in self.metric.counts)
+    def _rate_of(self, arm: Arm) -> Rate:
+        return Rate(sum(self.counted(arm)), len(arm))
+
+    def counted(self, arm: Arm) -> Sequence[int]:
+        """Return 1 for every item of an arm that counts, and 0 for the others."""
+        worth = {label: int(label in self.metric.counts) for label in set(arm.labels)}
+        bad = self.hopeful != (arm is self.reading.now)
+        worth[UNJUDGED] = int(bad == (self.metric.worse == "higher"))
+        return bytes(worth[label] for label in arm.labels)
 
     def answer(self, verdict: Verdict, reason: str, seen: Seen) -> LimitResult:
         return _result(self.guardrail, limit_text(self.name, self.value), verdict, reason, seen)
 
 
-def _judge_guardrail(guardrail: Guardrail, report: EvaluationReport) -> tuple[LimitResult, ...]:
+def _judge_guardrail(guardrail: Guardrail, report: EvaluationReport, readings: _Readings) -> tuple[LimitResult, ...]:
     """Return one result per limit; a broken instrument gives the same ERROR for each of them."""
     limits = [(name, value) for name, value in guardrail.limits.identity.items() if value is not None]
     if not limits:
         return (_result(guardrail, "none", Verdict.ERROR, "the guardrail sets no limit"),)
-    found = instrument.guardrail_trouble(guardrail) or instrument.find(report, guardrail)
+    found = instrument.guardrail_trouble(guardrail) or instrument.find(report, guardrail, readings.of)
     return tuple(_judge_limit(guardrail, name, value, found) for name, value in limits)
 
 
-def _judge_limit(
-    guardrail: Guardrail, name: str, value: object, found: tuple[SuiteEvidence, Metric] | str
-) -> LimitResult:
+def _judge_limit(guardrail: Guardrail, name: str, value: object, found: tuple[Reading, Metric] | str) -> LimitResult:
     trouble = instrument.limit_trouble(name, value)
     if trouble or isinstance(found, str):
         return _result(guardrail, limit_text(name, value), Verdict.ERROR, trouble or str(found))
     question = _Question(guardrail, name, float(str(value)), *found)
     # Repeated samples of one prompt do not stand in for more prompts.
-    prompts = len({i.item_id for i in question.evidence.candidate})
+    prompts = len(set(question.reading.now.ids))
     if prompts < guardrail.min_samples:
         reason = f"n={prompts} is below the minimum of {guardrail.min_samples}"
         return question.answer(Verdict.INCONCLUSIVE, reason, Seen(question.rate, needed=guardrail.min_samples))
-    return _absolute(question) if name in ("at_most", "at_least") else _paired(question)
+    return _undoubted(question, _absolute if name in ("at_most", "at_least") else _paired)
+
+
+def _undoubted(question: _Question, decide_it: Callable[[_Question], LimitResult]) -> LimitResult:
+    """Decide with every unjudged item against the candidate; FAIL only when it holds with all of them for it, too.
+
+    The truth lies between the two, whatever those responses say (Manski, Partial Identification, 2003).
+    """
+    result = decide_it(question)
+    unjudged = sum(arm.labels.count(UNJUDGED) for arm in (question.reading.now, question.reading.before))
+    if not unjudged or result.verdict is not Verdict.FAIL:
+        return result
+    if decide_it(replace(question, hopeful=True)).verdict is Verdict.FAIL:
+        return result
+    reason = f"{unjudged} response(s) are in a language that this judge has no card for, and they would decide"
+    return replace(result, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
 def _absolute(question: _Question) -> LimitResult:
     """An exact one-sided bound on the candidate's rate against a ceiling or a floor; the baseline is only shown."""
     below, confidence, rate = question.name == "at_most", question.guardrail.confidence, question.rate
-    before = None if instrument.baseline_trouble(question.evidence) else question.rate_of(question.evidence.baseline)
-    outcomes = [(_cluster(i), question.counted(i)) for i in question.evidence.candidate]
+    before = None if instrument.baseline_trouble(question.reading) else question.rate_before
+    outcomes = _outcomes(question)
     try:
         found = bounds.of_rate(outcomes, confidence)
     except ValueError as error:
@@ -206,12 +244,12 @@ def _absolute(question: _Question) -> LimitResult:
 
 def _paired(question: _Question) -> LimitResult:
     """A one-sided bound on candidate minus baseline over the same prompts."""
-    evidence, rate, confidence = question.evidence, question.rate, question.guardrail.confidence
-    if not evidence.baseline:
+    reading, rate, confidence = question.reading, question.rate, question.guardrail.confidence
+    if not reading.before:
         return question.answer(Verdict.INCONCLUSIVE, NO_BASELINE, Seen(rate))
-    if trouble := instrument.baseline_trouble(evidence):
+    if trouble := instrument.baseline_trouble(reading):
         return question.answer(Verdict.ERROR, f"baseline: {trouble}", Seen(rate))
-    before = question.rate_of(evidence.baseline)
+    before = question.rate_before
     pairs = _pairs(question)
     blind = instrument.blind(question.name, question.value, before.value, question.metric.worse)
     try:
@@ -229,15 +267,17 @@ def _paired(question: _Question) -> LimitResult:
     return question.answer(verdict, _reason(verdict, needed), Seen(rate, before, found, needed, paired=True))
 
 
-def _cluster(item: Item) -> str:
-    """Return the cluster of an item; without one, the item with its samples is its own."""
-    return f"cluster {item.cluster}" if item.cluster else f"item {item.item_id}"
+def _outcomes(question: _Question) -> Sequence[bounds.Outcome]:
+    arm = question.reading.now
+    clusters, counted = arm.cluster_keys(), question.counted(arm)
+    return bounds.Again(len(arm), lambda: zip(clusters, counted, strict=True))
 
 
-def _pairs(question: _Question) -> list[bounds.Pair]:
-    before = {(i.item_id, i.sample): question.counted(i) for i in question.evidence.baseline}
-    now = question.evidence.candidate
-    return [(_cluster(i), before[i.item_id, i.sample], question.counted(i)) for i in now]
+def _pairs(question: _Question) -> Sequence[bounds.Pair]:
+    reading = question.reading
+    clusters, now, before = reading.now.cluster_keys(), question.counted(reading.now), question.counted(reading.before)
+    partner = bytes(before[m] for _, m in reading.matched())
+    return bounds.Again(len(now), lambda: zip(clusters, partner, now, strict=True))
 
 
 def _side(found: Bounds, limit: float, *, below: bool) -> Verdict:

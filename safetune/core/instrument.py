@@ -5,9 +5,10 @@ Trouble is a sentence; an empty string means that nothing was found wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
+from safetune.core.arms import Arm, Reading
+from safetune.core.evidence import EvaluationReport, SuiteEvidence
 from safetune.core.playbook import Guardrail
 from safetune.core.suite import Metric
 
@@ -15,8 +16,10 @@ from safetune.core.suite import Metric
 _EMPTY = {"at_most": 1, "at_least": 0, "worse_by_at_most": 1, "better_by_at_least": 1}
 
 
-def find(report: EvaluationReport, guardrail: Guardrail) -> tuple[SuiteEvidence, Metric] | str:
-    """Return the evidence and the metric that a guardrail is about, or why there are none to rely on."""
+def find(
+    report: EvaluationReport, guardrail: Guardrail, read: Callable[[SuiteEvidence], Reading] = Reading
+) -> tuple[Reading, Metric] | str:
+    """Return the items and the metric that a guardrail is about, or why there are none to rely on."""
     named = [s for s in report.suites if s.suite == guardrail.suite]
     if len(named) != 1:
         return f"suite {guardrail.suite} was {'measured more than once' if named else 'not measured'}"
@@ -27,7 +30,10 @@ def find(report: EvaluationReport, guardrail: Guardrail) -> tuple[SuiteEvidence,
     if len(metrics) != 1:
         return f"suite {guardrail.suite} has {len(metrics) or 'no'} metric{'s' * (len(metrics) > 1)} {guardrail.metric}"
     metric = metrics[0]
-    return _metric_trouble(metric) or _judge_trouble(evidence, metric) or _arm_trouble(evidence) or (evidence, metric)
+    if trouble := _metric_trouble(metric) or _judge_trouble(evidence, metric):
+        return trouble
+    reading = read(evidence)
+    return _trouble_in(reading.now, reading.expected) or (reading, metric)
 
 
 def guardrail_trouble(guardrail: Guardrail) -> str:
@@ -48,13 +54,13 @@ def limit_trouble(name: str, value: object) -> str:
     return ""
 
 
-def baseline_trouble(evidence: SuiteEvidence) -> str:
+def baseline_trouble(reading: Reading) -> str:
     """Say why the baseline's items cannot be compared with the candidate's, pair by pair."""
-    if trouble := _trouble_in(evidence.baseline, evidence, BASELINE):
+    if trouble := _trouble_in(reading.before, reading.expected):
         return trouble
-    if _asked(evidence.baseline) != _asked(evidence.candidate):
+    if not reading.the_same:
         return "the two arms did not answer the same prompts"
-    if {i.judge for i in evidence.baseline} != {i.judge for i in evidence.candidate}:
+    if reading.before.judges != reading.now.judges:
         return "the two arms were not labelled by the same judge"
     return ""
 
@@ -93,24 +99,16 @@ def _judge_trouble(evidence: SuiteEvidence, metric: Metric) -> str:
     return ""
 
 
-def _arm_trouble(evidence: SuiteEvidence) -> str:
-    return _trouble_in(evidence.candidate, evidence, CANDIDATE)
-
-
-def _trouble_in(items: Sequence[Item], evidence: SuiteEvidence, arm: str) -> str:
+def _trouble_in(arm: Arm, expected: int) -> str:
     """Say what is wrong with one arm's items."""
-    if evidence.expected < 1 or len(items) != evidence.expected:
-        return f"{len(items)} of {evidence.expected} items were measured"
-    if any(i.suite != evidence.suite or i.arm != arm for i in items):
+    if expected < 1 or len(arm) != expected:
+        return f"{len(arm)} of {expected} items were measured"
+    if arm.foreign:
         return "an item belongs to another suite or another arm"
-    if len({i.judge for i in items}) != 1:
+    if len(arm.judges) != 1:
         return "the items were labelled by more than one judge"
-    if len({(i.item_id, i.sample) for i in items}) != len(items):
+    if arm.doubled:
         return "an item was measured twice"
-    if any(not i.label or not 0 <= i.judge_score <= 1 for i in items):
+    if arm.unfit:
         return "an item has no label or a score outside 0 to 1"
     return ""
-
-
-def _asked(items: Sequence[Item]) -> set[tuple[str, int, str, str, str]]:
-    return {(i.item_id, i.sample, i.prompt_digest, i.cluster, i.slice) for i in items}

@@ -189,12 +189,12 @@ def design_effect(values: Sequence[tuple[str, float]], confidence: float) -> flo
     Raises:
         ValueError: with fewer than 10 clusters.
     """
+    k, n = len({cluster for cluster, _ in values}), len(values)
+    if k == n:
+        return 1.0
     sums: dict[str, list[float]] = {}
     for cluster, value in values:
         sums.setdefault(cluster, []).append(value)
-    k, n = len(sums), len(values)
-    if k == n:
-        return 1.0
     if k < MIN_CLUSTERS:
         raise ValueError(f"{k} clusters are too few; at least {MIN_CLUSTERS} are needed")
     size = sum(len(group) ** 2 for group in sums.values()) / n

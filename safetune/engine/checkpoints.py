@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetune.core.digest import JSON, canonical, short
 from safetune.core.errors import IntegrityError
-from safetune.engine.measure import Subject
+from safetune.engine.asking import Subject
 from safetune.state.atomic import write_atomic
 from safetune.state.files import read_regular
 from safetune.state.objects import ObjectStore

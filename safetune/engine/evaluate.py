@@ -15,19 +15,13 @@ from safetune.core.plan import evidence_basis, suites_of
 from safetune.core.playbook import Guardrail, Playbook, Stage
 from safetune.core.standing import Gate
 from safetune.core.suite import Suite
+from safetune.engine.asking import Subject, Workplace, default_workers
+from safetune.engine.evidence_files import read_evidence
 from safetune.engine.gating import GateOrder, gate_checkpoint, measure_and_store, store_report
 from safetune.engine.jobs import scratch_folder
-from safetune.engine.measure import (
-    Measured,
-    Subject,
-    Workplace,
-    default_workers,
-    judge_suite,
-    read_evidence,
-    read_suites,
-)
+from safetune.engine.measure import Answers, Arms, Measured, judge_suites, needs_base, read_suites
 from safetune.engine.planning import Prepared, prepare
-from safetune.engine.recorded import read_recorded
+from safetune.engine.recorded import Asked, read_recorded
 from safetune.engine.subjects import Subjects
 from safetune.protocols import Listener
 from safetune.state.store import Store
@@ -52,6 +46,7 @@ class EvaluateRequest:
     baseline_recorded: Path | None = None
     reason: str = ""
     workers: int | None = None
+    key_variable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +108,26 @@ def _recorded(
     wanted: EvaluateRequest, path: Path, prepared: Prepared, where: tuple[Store, Workplace]
 ) -> EvaluateResult:
     scope = _scope(wanted, prepared, "")
-    now = read_recorded(path, scope.measured)
-    before = read_recorded(wanted.baseline_recorded, scope.measured) if wanted.baseline_recorded else None
-    suites = tuple(judge_suite(m, now.responses, before.responses if before else None) for m in scope.measured)
-    report = EvaluationReport(now.identity, before.identity if before else "", suites)
     store, place = where
-    evidence, report = store_report(store, report, place)
-    store.commit(evaluated(report.subject, report.baseline, evidence, [s.suite for s in suites]))
-    result = _decided(wanted, scope, (now.label, before.label if before else ""), (evidence, report))
-    notes = (result.note, *(recorded.note for recorded in (now, before) if recorded))
-    return replace(result, note="; ".join(note for note in notes if note))
+    files = (path, wanted.baseline_recorded) if wanted.baseline_recorded else (path,)
+    labels, notes, judged = _judge_recorded(scope, files, place)
+    evidence, report = store_report(store, judged, place)
+    del judged  # its items, which are in the store now
+    store.commit(evaluated(report.subject, report.baseline, evidence, [s.suite for s in report.suites]))
+    result = _decided(wanted, scope, labels, (evidence, report))
+    return replace(result, note="; ".join(note for note in (result.note, *notes) if note))
+
+
+def _judge_recorded(
+    scope: _Scope, files: Sequence[Path], place: Workplace
+) -> tuple[tuple[str, str], list[str], EvaluationReport]:
+    """Return the labels of candidate and baseline, what is worth knowing of their files, and what was judged."""
+    asked = Asked(scope.measured)
+    now, *baseline = (read_recorded(path, asked) for path in files)
+    before = baseline[0] if baseline else None
+    judged = judge_suites(scope.measured, Answers(now.responses, before.responses if before else None), place)
+    report = EvaluationReport(now.identity, before.identity if before else "", judged)
+    return (now.label, before.label if before else ""), [found.note for found in (now, *baseline)], report
 
 
 def _decided(
@@ -151,7 +156,7 @@ def _measured_code(report: EvaluationReport) -> ExitCode:
 
 def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Workplace]) -> EvaluateResult:
     store, place = where
-    subjects = Subjects(prepared.model, store, place.listener)
+    subjects = Subjects(prepared.model, store, place.listener, wanted.key_variable)
     target, digest = subjects.named(wanted.target or prepared.playbook.channel)
     known = store.standing().checkpoints.get(digest)
     if wanted.gate and wanted.stage and known:
@@ -175,12 +180,13 @@ def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Work
     stands = known and known.gates and (known.status != "quarantined" or known.freed)
     if wanted.gate and known and stands and not wanted.reason.strip() and known.gates[-1].basis == scope.basis:
         return _recorded_verdict(store, known.gates, scope, labels)
+    arms = Arms(target, baseline, subjects.base() if needs_base(scope.measured) else None)
     if wanted.gate and known:
         order = GateOrder(scope.stage_key, scope.guardrails, scope.measured, scope.basis, wanted.reason)
-        gated = gate_checkpoint(store, (target, baseline), order, place)
+        gated = gate_checkpoint(store, arms, order, place)
         code = gated.result.verdict.exit_code
         return EvaluateResult(*labels, gated.report, gated.result, gated.evidence, code)
-    evidence, report = measure_and_store(store, (target, baseline), scope.measured, place)
+    evidence, report = measure_and_store(store, arms, scope.measured, place)
     against = baseline.identity if baseline else ""
     store.commit(evaluated(target.identity, against, evidence, [m.suite.name for m in scope.measured]))
     return _decided(wanted, scope, labels, (evidence, report))
@@ -212,7 +218,7 @@ def _scope(wanted: EvaluateRequest, prepared: Prepared, stage_key: str) -> _Scop
     if not suites:
         raise UsageError("there is no suite to measure", hint="name suites in the playbook or with --suite")
     basis = evidence_basis(guardrails, suites, prepared.facts)
-    return _Scope(guardrails, read_suites(suites), key, basis)
+    return _Scope(guardrails, read_suites(suites, gate=wanted.gate), key, basis)
 
 
 def _stage(

@@ -12,7 +12,9 @@ from safetune.core.events import GateRecord, evaluated, gated
 from safetune.core.evidence import EvaluationReport
 from safetune.core.gate import GateResult, LimitResult, decide
 from safetune.core.playbook import Guardrail
-from safetune.engine.measure import Measured, Subject, Workplace, read_evidence, report_of, respond, write_evidence
+from safetune.engine.asking import Workplace
+from safetune.engine.evidence_files import read_evidence, write_evidence
+from safetune.engine.measure import Arms, Measured, measure
 from safetune.state.store import Store
 
 
@@ -37,20 +39,20 @@ class Gated:
     report: EvaluationReport
 
 
-def gate_checkpoint(store: Store, pair: tuple[Subject, Subject | None], order: GateOrder, place: Workplace) -> Gated:
+def gate_checkpoint(store: Store, arms: Arms, order: GateOrder, place: Workplace) -> Gated:
     """Measure a checkpoint of the ledger and its baseline on the same prompts, decide, and record the verdict.
 
     Raises:
         UsageError: when the checkpoint was gated before and no reason is given.
     """
-    candidate, baseline = pair
+    candidate, baseline = arms.candidate, arms.baseline
     attempt = store.standing().attempts(candidate.identity) + 1
     if attempt > 1 and not order.reason.strip():
         raise UsageError(
             f"checkpoint {candidate.label} has a recorded verdict; gating it again is a named act",
             hint='say why: --reason "..."',
         )
-    evidence, report = measure_and_store(store, pair, order.measured, place)
+    evidence, report = measure_and_store(store, arms, order.measured, place)
     against = baseline.identity if baseline else ""
     names = [m.suite.name for m in order.measured]
     store.commit(evaluated(candidate.identity, against, evidence, names, order.stage_key))
@@ -77,12 +79,10 @@ def gate_checkpoint(store: Store, pair: tuple[Subject, Subject | None], order: G
 
 
 def measure_and_store(
-    store: Store, pair: tuple[Subject, Subject | None], measured: Sequence[Measured], place: Workplace
+    store: Store, arms: Arms, measured: Sequence[Measured], place: Workplace
 ) -> tuple[str, EvaluationReport]:
     """Measure a candidate and its baseline, adopt the evidence, and return it as read back from the stored bytes."""
-    candidate, baseline = pair
-    respond([s for s in (baseline, candidate) if s is not None], measured, place)
-    return store_report(store, report_of(candidate, baseline, measured, place), place)
+    return store_report(store, measure(arms, measured, place), place)
 
 
 def store_report(store: Store, report: EvaluationReport, place: Workplace) -> tuple[str, EvaluationReport]:

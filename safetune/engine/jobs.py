@@ -24,6 +24,8 @@ _ALLOWED = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "
 _ALLOWED_PREFIXES = ("LC_", "XDG_", "CUDA_", "NVIDIA_", "NCCL_", "SLURM_", "MASTER_", "SAFETUNE_")
 _FETCH_ALSO = ("HF_TOKEN", "HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE")
 
+_ASK_ALSO = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE")
+
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
 
@@ -144,7 +146,7 @@ def _start(job: Job, subject: str, launcher: Launcher) -> _Child:
 
 
 def _environment(job: Job, launcher: Launcher) -> dict[str, str]:
-    also = _FETCH_ALSO if job.kind == "fetch" else ()
+    also = (*(_FETCH_ALSO if job.kind == "fetch" else ()), *(_ASK_ALSO if job.kind == "ask" else ()), *job.secrets)
     passed = {
         name: value
         for name, value in os.environ.items()

@@ -1,57 +1,32 @@
-"""Measure: make the missing responses, judge all of them, and bind the result into one evidence object."""
+"""Measure: what two models answered to the same prompts, judged, as one report."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from safetune import __version__
-from safetune.core.digest import JSON, canonical, digest, sha256_hex
-from safetune.core.errors import IntegrityError, RunError, SafetuneError
-from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, Prompt, SuiteEvidence
-from safetune.core.suite import Metric, Suite
-from safetune.engine.jobs import run_jobs, write_job
-from safetune.engine.prompts import load_prompts
-from safetune.engine.responses import Request, Responses, request
+from safetune.core.card import Card, parse
+from safetune.core.digest import JSON
+from safetune.core.errors import SafetuneError, UsageError
+from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, Judgement, Prompt, SuiteEvidence
+from safetune.core.suite import INCOHERENT, LIKELIHOOD, UNJUDGED, Suite
+from safetune.engine.asking import Order, Subject, Workplace, answer, forget_remote
+from safetune.engine.evidence_files import Rows
+from safetune.engine.foreign_suites import IMPORTED, as_evidence, as_prompts, is_foreign, results_of
+from safetune.engine.judging import AnyJudge, Case, Labelled, Respond, label_all, label_one, plain
+from safetune.engine.judging import respondents as asked_by
+from safetune.engine.prompts import OPEN, SEALED, load_prompts
+from safetune.engine.respondents import Respondents
+from safetune.engine.responses import Request, Responses, ask, request
 from safetune.plugins import load
-from safetune.protocols import Job, Judge, Launcher, Listener
-from safetune.state.atomic import machine_errors, write_atomic
-from safetune.state.device import device_kind, generator
+from safetune.protocols import Judge
+from safetune.state.device import generator
 
-_ITEMS, _REPORT = "items.jsonl", "evaluation.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A model that can be asked: its identity, and the job form of its weights (base folder and adapters)."""
-
-    label: str
-    identity: str
-    weights: Mapping[str, JSON]
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """Where evaluation keeps its files, how many workers it may use at once, and who is told."""
-
-    responses: Path
-    scratch: Path
-    workers: int
-    listener: Listener
-
-
-def default_workers() -> int:
-    """Return how many evaluation workers to use: one torch thread each, at most two, one on a CUDA machine.
-
-    On a CPU a second thread slows generation down and a second process does not (measured; see docs/benchmarks.md).
-    """
-    if device_kind() == "cuda":
-        return 1
-    return min(2, len(os.sched_getaffinity(0)))
+_UNJUDGED = Judgement(UNJUDGED, 0.0)
+_LATELY = 256  # pairs of prompt and response whose label is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,214 +37,301 @@ class Measured:
     prompts: tuple[Prompt, ...]
 
 
-def read_suites(suites: Sequence[Suite]) -> tuple[Measured, ...]:
-    """Read the prompts of every suite, before anything heavy starts."""
-    return tuple(Measured(suite, load_prompts(suite)) for suite in suites)
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """The models of one evaluation: candidate, what it is compared with, and the base model for perplexities."""
+
+    candidate: Subject
+    baseline: Subject | None = None
+    base: Subject | None = None
+
+    @property
+    def asked(self) -> tuple[Subject, ...]:
+        """The models that answer the prompts, baseline first."""
+        return (self.candidate,) if self.baseline is None else (self.baseline, self.candidate)
 
 
-def generation_jobs(
-    subject: Subject, measured: Sequence[Measured], place: Workplace
-) -> tuple[tuple[Job, str, Launcher], ...]:
-    """Prepare the jobs that make the missing responses of one model: none when everything is there."""
-    responses = Responses(place.responses, subject.identity)
-    missing = responses.missing(request(p, m.suite) for m in measured for p in m.prompts)
-    # Interleaved by length, so that every worker gets a like share of long and short prompts.
-    ordered = sorted(missing, key=lambda r: (-r.decoding.max_new_tokens, -len(r.prompt), r.digest))
-    shards = [shard for n in range(place.workers) if (shard := ordered[n :: place.workers])]
-    names = [f"{n + 1} of {len(shards)}" if len(shards) > 1 else "" for n in range(len(shards))]
-    return tuple(
-        _generation_job(
-            (subject, name), shard, responses.file(n), place.scratch / f"{digest(subject.identity)[:16]}-{n}"
-        )
-        for n, (shard, name) in enumerate(zip(shards, names, strict=True))
-    )
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What both arms answered, by request digest; `baseline` is None where there is none.
 
-
-def _generation_job(
-    whose: tuple[Subject, str], shard: Sequence[Request], target: Path, folder: Path
-) -> tuple[Job, str, Launcher]:
-    """Prepare one worker's share; `whose` is the model and which worker of how many, where there are several."""
-    subject, number = whose
-    with machine_errors(f"make {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "requests.jsonl", b"".join(r.row + b"\n" for r in shard))
-    content: dict[str, JSON] = {
-        "job": "generate",
-        "model": subject.weights,
-        "requests": str(folder / "requests.jsonl"),
-        "responses": str(target),
-        "batch_size": 16,
-        "threads": 1,
-    }
-    write_job(folder, content)
-    launcher: Launcher = load("launcher", "local")  # type: ignore[assignment]
-    return Job(folder, "generate"), f"evaluate {subject.label} {number}".strip(), launcher
-
-
-def respond(subjects: Sequence[Subject], measured: Sequence[Measured], place: Workplace) -> None:
-    """Make every missing response of every subject.
-
-    Raises:
-        RunError: when a worker fails, or said that it had finished and left a prompt without a response; finished
-            batches stay.
+    `scores` is what the base model says of the likelihood of responses, by the digest of that request; None where
+    there is no base model.
     """
-    for subject in subjects:
-        jobs = generation_jobs(subject, measured, place)
-        if jobs:
-            run_jobs(jobs, place.listener)
-            _check_answered(subject, measured, place)
+
+    candidate: Mapping[str, str]
+    baseline: Mapping[str, str] | None = None
+    scores: Mapping[str, str] | None = None
 
 
-def _check_answered(subject: Subject, measured: Sequence[Measured], place: Workplace) -> None:
-    """Refuse to go on to a verdict with responses missing: a recorded verdict is final, a run can be repeated."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A response of one arm, and what it answers: the prompt, and the digest of the request."""
+
+    arm: str
+    prompt: Prompt
+    key: str
+    output: str
+
+    @property
+    def case(self) -> Case:
+        """What a judge is shown."""
+        return self.prompt.text, self.output, self.prompt.reference
+
+
+def read_suites(suites: Sequence[Suite], *, gate: bool) -> tuple[Measured, ...]:
+    """Read the prompts of every suite before anything heavy starts; only gates get the sealed ones, and no others."""
+    return tuple(Measured(s, load_prompts(s, SEALED if gate else OPEN)) for s in suites)
+
+
+def needs_base(measured: Sequence[Measured]) -> bool:
+    """Say whether any suite holds responses against the base model."""
+    return any(m.suite.max_perplexity is not None for m in measured)
+
+
+def orders(subjects: Sequence[Subject], measured: Sequence[Measured]) -> tuple[Order, ...]:
+    """Return what each model is to be asked."""
     wanted = [request(p, m.suite) for m in measured for p in m.prompts]
-    if missing := Responses(place.responses, subject.identity).missing(wanted):
-        raise RunError(
-            f"{subject.label}: {len(missing)} of {len({r.digest for r in wanted})} responses are missing",
-            hint="run the same command again; it asks for what is missing",
-        )
+    return tuple((subject, wanted) for subject in subjects)
 
 
-def judge_suite(measured: Measured, candidate: Mapping[str, str], baseline: Mapping[str, str] | None) -> SuiteEvidence:
-    """Judge the responses of both arms to one suite, after the judge has labelled its own controls.
-
-    `candidate` and `baseline` map request digests to responses; a response that is not there leaves its item out, and
-    the gate then refuses to pass. A judge that breaks leaves a suite without items and with the reason as its error.
-    """
-    suite = measured.suite
-    judge: Judge = load("judge", suite.judge.name, suite.judge.options)  # type: ignore[assignment]
-    try:
-        return _judged(judge, measured, candidate, baseline)
-    except Exception as error:  # a judge may be anybody's code, and a broken measurement is an ERROR, not a crash
-        why = f"judge {suite.judge.name} broke: {type(error).__name__}: {str(error)[:200]}"
-        version = str(getattr(judge, "version", ""))
-        unknown = len(measured.prompts)
-        return SuiteEvidence(suite.name, suite.digest, suite.judge.name, version, suite.metrics, unknown, (), error=why)
-
-
-def _judged(
-    judge: Judge, measured: Measured, candidate: Mapping[str, str], baseline: Mapping[str, str] | None
-) -> SuiteEvidence:
-    suite = measured.suite
-    failed = tuple(c.name for c in judge.controls if judge.label(c.prompt, c.response, c.reference).label != c.label)
-    arms = {CANDIDATE: candidate, BASELINE: baseline or {}}
-    items = {
-        arm: tuple(
-            _item(measured.suite, judge, prompt, (arm, responses[key]))
-            for prompt in measured.prompts
-            if (key := request(prompt, suite).digest) in responses
-        )
-        for arm, responses in arms.items()
-    }
-    return SuiteEvidence(
-        suite=suite.name,
-        suite_digest=suite.digest,
-        judge=judge.name,
-        judge_version=judge.version,
-        metrics=suite.metrics,
-        expected=len(measured.prompts),
-        candidate=items[CANDIDATE],
-        baseline=items[BASELINE],
-        controls=tuple(c.label for c in judge.controls),
-        controls_failed=failed,
-    )
-
-
-def _item(suite: Suite, judge: Judge, prompt: Prompt, answer: tuple[str, str]) -> Item:
-    arm, output = answer
-    judgement = judge.label(prompt.text, output, prompt.reference)
-    if not math.isfinite(judgement.score):
-        raise ValueError(f"its score for item {prompt.item_id} is {judgement.score}")
-    return Item(
-        item_id=prompt.item_id,
-        suite=suite.name,
-        slice=prompt.slice,
-        cluster=prompt.cluster,
-        arm=arm,
-        sample=0,
-        prompt_digest=request(prompt, suite).digest,
-        output=output,
-        judge=f"{judge.name}@{judge.version}",
-        judge_score=judgement.score,
-        label=judgement.label,
-    )
-
-
-def report_of(
-    candidate: Subject, baseline: Subject | None, measured: Sequence[Measured], place: Workplace
-) -> EvaluationReport:
-    """Judge what the workers wrote."""
-    now = Responses(place.responses, candidate.identity).read()
-    before = Responses(place.responses, baseline.identity).read() if baseline else None
-    suites = tuple(judge_suite(m, now, before) for m in measured)
-    return EvaluationReport(candidate.identity, baseline.identity if baseline else "", suites, generator())
-
-
-def write_evidence(report: EvaluationReport, folder: Path) -> None:
-    """Write a report as files: one JSONL row per item, and everything else in evaluation.json."""
-    with machine_errors(f"make {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-    rows = [i.row for s in report.suites for i in (*s.candidate, *s.baseline)]
-    data = b"".join(canonical(row) + b"\n" for row in rows)
-    write_atomic(folder / _ITEMS, data)
-    content: dict[str, JSON] = {
-        "schema": "safetune-evaluation/1",
-        "safetune": __version__,
-        "generator": report.generator,
-        "subject": report.subject,
-        "baseline": report.baseline,
-        "items": sha256_hex(data),
-        "suites": [_suite_row(s) for s in report.suites],
-    }
-    write_atomic(folder / _REPORT, canonical(content))
-
-
-def _suite_row(evidence: SuiteEvidence) -> Mapping[str, JSON]:
-    return {
-        "suite": evidence.suite,
-        "suite_digest": evidence.suite_digest,
-        "judge": evidence.judge,
-        "judge_version": evidence.judge_version,
-        "metrics": [{"name": m.name, "counts": list(m.counts), "worse": m.worse} for m in evidence.metrics],
-        "expected": evidence.expected,
-        "controls": list(evidence.controls),
-        "controls_failed": list(evidence.controls_failed),
-        "error": evidence.error,
-    }
-
-
-def read_evidence(folder: Path) -> EvaluationReport:
-    """Read a report back from its stored bytes: what a gate decides on.
+def measure(arms: Arms, measured: Sequence[Measured], place: Workplace) -> EvaluationReport:
+    """Make what is missing, judge both arms, and return the report.
 
     Raises:
-        IntegrityError: when the files do not belong together or cannot be read.
+        RunError: when a worker fails.
     """
+    own = tuple(m for m in measured if not is_foreign(m.suite))
+    answer(orders(arms.asked, own), place)
+    before = Responses(place.responses, arms.baseline.identity).read() if arms.baseline else None
+    found = Answers(Responses(place.responses, arms.candidate.identity).read(), before)
+    found = replace(found, scores=_scores(arms.base, own, found, place))
+    judged = {suite.suite: suite for suite in judge_suites(own, found, place)}
+    judged |= {m.suite.name: _foreign(m.suite, arms, place) for m in measured if is_foreign(m.suite)}
+    against = arms.baseline.identity if arms.baseline else ""
+    suites = tuple(judged[m.suite.name] for m in measured)
+    report = EvaluationReport(arms.candidate.identity, against, suites, _told(arms))
+    forget_remote(arms.asked, place)
+    return report
+
+
+def _foreign(suite: Suite, arms: Arms, place: Workplace) -> SuiteEvidence:
+    """Let another tool ask the models; its own scores are taken as they are, or a judge of ours reads the responses."""
+    found = results_of(suite, (arms.candidate, arms.baseline), place)
+    if suite.judge.name == IMPORTED:
+        return as_evidence(suite, found)
+    prompts, answers = as_prompts(suite, found)
+    (evidence,) = judge_suites((Measured(suite, prompts),), Answers(answers[CANDIDATE], answers.get(BASELINE)), place)
+    return replace(evidence, expected=max(evidence.expected, found[CANDIDATE].expected))
+
+
+def _told(arms: Arms) -> Mapping[str, str]:
+    """Return what answered: this machine's device and libraries, or an address."""
+    if not arms.candidate.remote:
+        return generator()
+    return {name: str(arms.candidate.weights[name]) for name in ("endpoint", "model")}
+
+
+# -- judging -----------------------------------------------------------------------------------------------------------
+
+
+def judge_suites(measured: Sequence[Measured], answers: Answers, place: Workplace) -> tuple[SuiteEvidence, ...]:
+    """Judge what both arms answered to every suite; the items are in files without a name, gone with the evidence."""
+    respondents = Respondents(place)
+    found = tuple(_judge_suite(m, answers, respondents, place.scratch) for m in measured)
+    respondents.forget()
+    return found
+
+
+def _judge_suite(measured: Measured, answers: Answers, respondents: Respondents, scratch: Path) -> SuiteEvidence:
+    """Judge one suite, after the judge has labelled its own controls.
+
+    A response that is not there leaves its item out, and the gate then refuses to pass. A judge that breaks leaves a
+    suite without items and with the reason as its error; a model that cannot be asked ends the run, to be run again.
+    """
+    suite = measured.suite
+    judge: AnyJudge = load("judge", suite.judge.name, suite.judge.options)  # type: ignore[assignment]
     try:
-        content = json.loads((folder / _REPORT).read_bytes())
-        data = (folder / _ITEMS).read_bytes()
-        if sha256_hex(data) != content["items"]:
-            raise IntegrityError(f"evidence {folder.name[:12]}: the items are not the ones that were judged")
-        items = [_read_item(json.loads(line)) for line in data.splitlines()]
-        suites = tuple(_read_suite(row, items) for row in content["suites"])
-        told = {str(name): str(value) for name, value in dict(content.get("generator", {})).items()}
-        return EvaluationReport(content["subject"], content["baseline"], suites, told)
+        return _Judging(judge, measured, answers, scratch).evidence(respondents)
     except SafetuneError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"evidence {folder.name[:12]} cannot be read: {error}", hint="safetune verify") from error
+    except Exception as error:  # a judge may be anybody's code, and a broken measurement is an ERROR, not a crash
+        why = f"judge {suite.judge.name} broke: {type(error).__name__}: {str(error)[:200]}"
+        return _broken(measured, str(getattr(judge, "version", "")), why)
 
 
-def _read_item(row: Mapping[str, object]) -> Item:
-    item = Item(**row)  # type: ignore[arg-type]
-    if not isinstance(item.judge_score, int | float) or not math.isfinite(item.judge_score):
-        raise ValueError(f"item {item.item_id} has no finite score")
-    return item
+def _broken(measured: Measured, version: str, why: str) -> SuiteEvidence:
+    suite, unknown = measured.suite, len(measured.prompts)
+    return SuiteEvidence(suite.name, suite.digest, suite.judge.name, version, suite.metrics, unknown, (), error=why)
 
 
-def _read_suite(row: Mapping[str, JSON], items: Sequence[Item]) -> SuiteEvidence:
-    known = dict(row)
-    metrics = tuple(Metric(m["name"], tuple(m["counts"]), m["worse"]) for m in known.pop("metrics"))  # type: ignore
-    known["controls"] = tuple(known["controls"])  # type: ignore[arg-type]
-    known["controls_failed"] = tuple(known["controls_failed"])  # type: ignore[arg-type]
-    arms = {arm: tuple(i for i in items if i.suite == row["suite"] and i.arm == arm) for arm in (CANDIDATE, BASELINE)}
-    return SuiteEvidence(**known, metrics=metrics, candidate=arms[CANDIDATE], baseline=arms[BASELINE])  # type: ignore
+class _Judging:
+    """One judge at one suite. A judged response is written down at once, and nothing of it stays in memory."""
+
+    def __init__(self, judge: AnyJudge, measured: Measured, answers: Answers, folder: Path) -> None:
+        self._judge = judge
+        self._version = str(getattr(judge, "version", ""))
+        self._measured = measured
+        self._scores = answers.scores
+        self._responses = {CANDIDATE: answers.candidate, BASELINE: answers.baseline or {}}
+        self._rows = {arm: Rows(folder) for arm in (CANDIDATE, BASELINE)}
+
+    def evidence(self, respondents: Respondents) -> SuiteEvidence:
+        suite, limit = self._measured.suite, self._measured.suite.max_perplexity
+        if limit is not None and self._scores is None:
+            return _broken(self._measured, self._version, "max_perplexity needs the base model to be asked")
+        models = tuple(respondents.identity(asked) for asked in asked_by(self._judge))
+        card = _card(suite, self._version, models)
+        readable = frozenset(getattr(self._judge, "languages", ())) | (card.languages() if card else frozenset())
+        said = self._judge_all(respondents.ask, readable)
+        told: dict[str, JSON] = {"languages": sorted(readable)} if readable else {}
+        told |= {"card": card.digest} if card else {}
+        told |= {"models": list(models)} if models else {}
+        told |= {"agreement": asdict(said.agreement)} if said.agreement else {}
+        return SuiteEvidence(
+            suite=suite.name,
+            suite_digest=suite.digest,
+            judge=self._judge.name,
+            judge_version=self._version,
+            metrics=suite.metrics,
+            expected=len(self._measured.prompts),
+            candidate=self._rows[CANDIDATE],
+            baseline=self._rows[BASELINE],
+            controls=said.controls,
+            controls_failed=said.failed,
+            told={**told, **_figures(self._judge, self._rows)},
+        )
+
+    def _judge_all(self, respond: Respond, readable: frozenset[str]) -> Labelled:
+        """Write down every judged response; return what the judge said of its controls.
+
+        A judge that asks a model needs all cases at once; any other gets one after the other.
+        """
+        judge = self._judge
+        if plain(judge):
+            said = label_all(judge, (), respond)
+            label = _remembering(judge)
+            judged = ((found, label(found.case)) for found in self._found((CANDIDATE, BASELINE)))
+        else:
+            everything = [found for arm in (CANDIDATE, BASELINE) for found in self._found((arm,))]
+            said = label_all(judge, [found.case for found in everything], respond)
+            judged = ((found, judgement) for found, judgement in zip(everything, said.judgements, strict=True))
+        detect = _detector() if readable else None
+        for found, judgement in judged:
+            language = detect(found.output)[0] if detect else ""
+            fit = judgement if language in readable | {""} else _UNJUDGED
+            self._rows[found.arm].add(self._item(found, fit, language))
+        return said
+
+    def _found(self, arms: Sequence[str]) -> Iterator[_Found]:
+        """Yield the responses that are there; one prompt of all `arms` after the other."""
+        for prompt in self._measured.prompts:
+            key = request(prompt, self._measured.suite).digest
+            for arm in arms:
+                output = self._responses[arm].get(key)
+                if output is not None:
+                    yield _Found(arm, prompt, key, output)
+
+    def _item(self, found: _Found, judgement: Judgement, language: str) -> Item:
+        prompt = found.prompt
+        if judgement is not _UNJUDGED and self._unlikely(prompt, found.output):
+            judgement = Judgement(INCOHERENT, 0.0)
+        return Item(
+            item_id=prompt.item_id,
+            suite=self._measured.suite.name,
+            slice=prompt.slice,
+            cluster=prompt.cluster,
+            arm=found.arm,
+            sample=0,
+            prompt_digest=found.key,
+            output=found.output,
+            judge=f"{self._judge.name}@{self._version}",
+            judge_score=judgement.score,
+            label=judgement.label,
+            language=language,
+        )
+
+    def _unlikely(self, prompt: Prompt, output: str) -> bool:
+        """Say whether the base model finds a response less likely than the suite allows."""
+        suite = self._measured.suite
+        if suite.max_perplexity is None or self._scores is None or not output:
+            return False
+        found = json.loads(self._scores[_score_request(suite, prompt, output).digest])
+        tokens = int(found["tokens"][0])
+        return tokens > 0 and math.exp(min(700.0, -found["logprobs"][0] / tokens)) > suite.max_perplexity
+
+
+def _remembering(judge: Judge) -> Callable[[Case], Judgement]:
+    """Return a judge's labels, that of an equal pair from memory as long as it was seen lately."""
+    lately: dict[Case, Judgement] = {}
+
+    def label(case: Case) -> Judgement:
+        if case not in lately:
+            if len(lately) >= _LATELY:
+                lately.clear()
+            lately[case] = label_one(judge, case)
+        return lately[case]
+
+    return label
+
+
+def _detector() -> Callable[[str], tuple[str, float]]:
+    """Return what finds the language of a response (ISO 639-1), empty where it cannot be told."""
+    return load("detector", "language")  # type: ignore[return-value]
+
+
+def _card(suite: Suite, version: str, models: Sequence[str]) -> Card | None:
+    """Return the card that a suite names for its judge.
+
+    Raises:
+        UsageError: when it cannot be read, or is about another judge, another version of it or another model.
+    """
+    if not suite.judge.card:
+        return None
+    path = Path(suite.judge.card)
+    try:
+        card = parse(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"suite {suite.name}: card {path.name} cannot be used: {error}") from error
+    if problem := card.problem(suite.judge.name, version, models[0] if len(models) == 1 else ""):
+        raise UsageError(f"suite {suite.name}: card {path.name}: {problem}", hint="safetune judge calibrate")
+    return card
+
+
+def _figures(judge: AnyJudge, arms: Mapping[str, Sequence[Item]]) -> Mapping[str, JSON]:
+    """Return what a judge makes of all labels of each arm beyond rates, such as a bias score; most make nothing."""
+    figures = getattr(judge, "figures", None)
+    if figures is None:
+        return {}
+    return {"figures": {arm: dict(figures([i.label for i in items])) for arm, items in arms.items() if items}}
+
+
+# -- perplexity under the base model -----------------------------------------------------------------------------------
+
+
+def _scores(
+    base: Subject | None, measured: Sequence[Measured], found: Answers, place: Workplace
+) -> Mapping[str, str] | None:
+    """Return what the base model says of every response of a suite that limits perplexity."""
+    if base is None or base.remote:
+        return None
+    wanted = [
+        _score_request(m.suite, prompt, output)
+        for m in measured
+        if m.suite.max_perplexity is not None
+        for prompt in m.prompts
+        for responses in (found.candidate, found.baseline or {})
+        if (output := responses.get(request(prompt, m.suite).digest, ""))
+    ]
+    if not wanted:
+        return {}
+    answer([(base, wanted)], place)
+    return Responses(place.responses, base.identity).read()
+
+
+def _score_request(suite: Suite, prompt: Prompt, output: str) -> Request:
+    """Return the question how likely `output` is as the response to `prompt`."""
+    also: dict[str, JSON] = {"kind": LIKELIHOOD, "choices": [output]}
+    also |= {"prefill": prompt.prefill} if prompt.prefill else {}
+    also |= {} if prompt.system is None else {"system": prompt.system}
+    return ask(prompt.text, suite.decoding, also)

@@ -90,6 +90,7 @@ def _notes(prepared: Prepared, needed: int | None) -> Iterable[str]:
     facts = prepared.facts
     if facts.model.note:
         yield f"model {facts.model.name}: {facts.model.note}"
+    yield from (f"suite {fact.name}: {fact.note}" for fact in facts.suites.values() if fact.note)
     if needed is not None and needed > facts.free_bytes:
         yield f"disk: {needed:,} bytes are needed, {facts.free_bytes:,} are free"
     if not prepared.plan.rollback_target:

@@ -1,22 +1,32 @@
 """Recorded responses: judge and gate what some model answered elsewhere, without loading any model.
 
 A row of the JSONL file is {"output": text} and either {"item_id": ..., "suite": ...} (the suite may be left out where
-the id is found in one suite only) or {"prompt": text}. Rows of our own evidence fit as they are.
+the id is found in one suite only) or {"prompt": text}. Rows of our own evidence fit as they are, and so do results of
+Inspect, lm-evaluation-harness and garak, by their prompts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import stat
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetune.core.digest import sha256_hex, short
+from safetune.core.digest import short
 from safetune.core.errors import UsageError
+from safetune.core.evidence import CANDIDATE, Prompt
+from safetune.engine.importing import as_recorded, detect, read_results
 from safetune.engine.measure import Measured
 from safetune.engine.responses import request
+from safetune.state.index import Index
+from safetune.state.lines import LineFile, Lines
 
 _HINT = 'a row is {"suite": ..., "item_id": ..., "output": ...} or {"prompt": ..., "output": ...}'
+_MARKS = ("entry_type", "doc_id", "schema", "eval")  # what results of other tools begin with, and no row of ours
+_TWICE = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,66 +49,180 @@ class Recorded:
         return f"{self.strays} row(s) of {self.name} answer no prompt of these suites" if self.strays else ""
 
 
-def read_recorded(path: Path, measured: Sequence[Measured]) -> Recorded:
-    """Return what a file of responses holds for the prompts of these suites.
+class Asked:
+    """What suites ask, made once for all arms: equal requests have one number, found by digest, item id or prompt."""
+
+    def __init__(self, measured: Sequence[Measured]) -> None:
+        self.measured = measured
+        self.numbers = array("I")  # of the request of each prompt: the place of the first prompt with that request
+        self._by_digest, self._by_id = Index(), Index()
+        for one in measured:
+            for prompt in one.prompts:
+                place, digest = len(self.numbers), request(prompt, one.suite).digest
+                number = self._by_digest.get(digest)
+                if number is None:
+                    number = place
+                    self._by_digest.put(digest, number)
+                self.numbers.append(number)
+                self._by_id.put(f"{one.suite.name}\0{prompt.item_id}", number)
+        self._alone: Index | None = None
+        self._by_text: Index | None = None
+        self._before = array("I")  # one more than the place of the prompt before this one with the same text, or 0
+
+    def number(self, digest: str) -> int | None:
+        """Return the number of a request, or None where no suite makes it."""
+        return self._by_digest.get(digest)
+
+    def answered_by(self, row: Mapping[str, str]) -> Sequence[int]:
+        """Return the numbers of the requests that a row answers."""
+        if row["item_id"] and row["suite"]:
+            number = self._by_id.get(f"{row['suite']}\0{row['item_id']}")
+            return () if number is None else (number,)
+        if row["item_id"]:
+            alone = self._ids().get(row["item_id"])
+            return () if alone is None or alone == _TWICE else (alone - 1,)
+        return self._with_text(row["prompt"])
+
+    def _ids(self) -> Index:
+        """Return numbers, plus one, by item id alone; `_TWICE` where more than one item has it."""
+        if self._alone is None:
+            self._alone = Index()
+            for number, prompt in zip(self.numbers, self._prompts(), strict=True):
+                known = self._alone.get(prompt.item_id)
+                self._alone.put(prompt.item_id, number + 1 if known is None else _TWICE)
+        return self._alone
+
+    def _with_text(self, text: str) -> Sequence[int]:
+        if self._by_text is None:
+            self._by_text = Index()
+            for place, prompt in enumerate(self._prompts()):
+                last = self._by_text.get(prompt.text)
+                self._before.append(0 if last is None else last + 1)
+                self._by_text.put(prompt.text, place)
+        found, last = [], self._by_text.get(text)
+        more = 0 if last is None else last + 1
+        while more:
+            found.append(self.numbers[more - 1])
+            more = self._before[more - 1]
+        return found
+
+    def _prompts(self) -> Iterator[Prompt]:
+        return (prompt for one in self.measured for prompt in one.prompts)
+
+
+class _Answered(Mapping[str, str]):
+    """Recorded responses by request digest, each read from the file when it is wanted."""
+
+    def __init__(self, asked: Asked, file: LineFile) -> None:
+        self._asked = asked
+        self._rows: Lines[str] = Lines(file, _output)
+        self._of = array("I", bytes(4 * len(asked.numbers)))  # one more than the place of the row, by number; or 0
+
+    def take(self, numbers: Sequence[int], place: int, line: bytes) -> bool:
+        """Take in a row that answers these requests; say whether it agrees with what was there before."""
+        self._rows.note(place, line)
+        for number in numbers:
+            if self._of[number] and self._rows[self._of[number] - 1] != _output(line):
+                return False
+            self._of[number] = self._of[number] or len(self._rows)
+        return True
+
+    def __getitem__(self, digest: str) -> str:
+        number = self._asked.number(digest)
+        if number is None or not self._of[number]:
+            raise KeyError(digest)
+        return self._rows[self._of[number] - 1]
+
+    def __iter__(self) -> Iterator[str]:
+        prompts = ((m.suite, prompt) for m in self._asked.measured for prompt in m.prompts)
+        for place, (suite, prompt) in enumerate(prompts):
+            if self._asked.numbers[place] == place and self._of[place]:
+                yield request(prompt, suite).digest
+
+    def __len__(self) -> int:
+        return sum(map(bool, self._of))
+
+
+def read_recorded(path: Path, asked: Asked) -> Recorded:
+    """Return what a file of responses holds for the prompts of some suites. The responses stay in the file.
 
     Raises:
         UsageError: naming file and line of a row that cannot be used, or when no row answers a prompt of the suites.
     """
     try:
-        data = path.read_bytes()
+        file, identity = _opened(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint="check the file name") from error
-    by_id, by_prompt = _keys(measured)
-    found: dict[str, str] = {}
-    strays = 0
-    for number, row in _rows(path.name, data):
-        keys = _matches(row, by_id, by_prompt)
-        strays += not keys
-        for key in keys:
-            if found.setdefault(key, row["output"]) != row["output"]:
-                raise UsageError(f"{path.name}:{number}: a second, different response to the same item", hint=_HINT)
+    foreign = _of_a_tool(path, file)
+    found, strays = _Answered(asked, foreign or file), 0
+    for number, place, line, row in _rows(path.name, foreign or file, ours=not foreign):
+        answered = asked.answered_by(row)
+        strays += not answered
+        if answered and not found.take(answered, place, line):
+            raise UsageError(f"{path.name}:{number}: a second, different response to the same item", hint=_HINT)
     if not found:
-        names = ", ".join(m.suite.name for m in measured)
+        names = ", ".join(m.suite.name for m in asked.measured)
         raise UsageError(f"no row of {path.name} answers a prompt of {names}", hint=_HINT)
-    return Recorded(path.name, f"recorded:{sha256_hex(data)}", found, strays)
+    return Recorded(path.name, f"recorded:{identity}", found, strays)
 
 
-def _keys(measured: Sequence[Measured]) -> tuple[Mapping[tuple[str, str], list[str]], Mapping[str, list[str]]]:
-    """Return request digests by (suite, item id), by ("", item id) where one suite has it, and by prompt text."""
-    by_id: dict[tuple[str, str], list[str]] = {}
-    by_prompt: dict[str, list[str]] = {}
-    for one in measured:
-        for prompt in one.prompts:
-            key = request(prompt, one.suite).digest
-            by_id[one.suite.name, prompt.item_id] = [key]
-            by_id.setdefault(("", prompt.item_id), []).append(key)
-            by_prompt.setdefault(prompt.text, []).append(key)
-    return {name: keys for name, keys in by_id.items() if len(keys) == 1}, by_prompt
+def _opened(path: Path) -> tuple[LineFile, str]:
+    """Return a file and the SHA-256 of its bytes; what is no regular file, such as a pipe, is copied first."""
+    stream = path.open("rb")
+    if stat.S_ISREG(path.stat().st_mode):
+        return LineFile(stream), hashlib.file_digest(stream, "sha256").hexdigest()
+    copy, seen = LineFile.temporary(), hashlib.sha256()
+    with stream:
+        for line in stream:
+            seen.update(line)
+            copy.append(line.removesuffix(b"\n"))
+    return copy, seen.hexdigest()
 
 
-def _matches(
-    row: Mapping[str, str], by_id: Mapping[tuple[str, str], list[str]], by_prompt: Mapping[str, list[str]]
-) -> list[str]:
-    if row["item_id"]:
-        return by_id.get((row["suite"], row["item_id"]), [])
-    return by_prompt.get(row["prompt"], [])
+def _of_a_tool(path: Path, file: LineFile) -> LineFile | None:
+    """Return the prompts and responses of a results file of another tool as rows; None when it is no such file."""
+    first = next((line for line in file.lines() if line.strip()), b"")
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        row = None  # perhaps a JSON text over many lines
+    if isinstance(row, dict) and "output" in row and not any(mark in row for mark in _MARKS):
+        return None  # a row of ours, so that the whole file need not be held to find out
+    try:
+        detect(path)
+    except UsageError:
+        return None
+    rows = LineFile.temporary()
+    for answer in as_recorded(read_results(path, "", CANDIDATE)):
+        rows.append(json.dumps({"suite": "", "item_id": "", **answer}).encode())
+    return rows
 
 
-def _rows(name: str, data: bytes) -> Iterator[tuple[int, Mapping[str, str]]]:
-    for number, line in enumerate(data.split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{name}:{number}: not JSON", hint=_HINT) from error
-        usable = isinstance(row, dict) and isinstance(row.get("output"), str)
-        if not usable or not any(isinstance(row.get(key), str) and row[key] for key in ("item_id", "prompt")):
-            raise UsageError(f"{name}:{number}: this is no recorded response", hint=_HINT)
-        known = {key: str(row.get(key) or "") for key in ("suite", "item_id", "prompt", "output")}
-        try:
-            "".join(known.values()).encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(f"{name}:{number}: its text has half a surrogate pair", hint=_HINT) from error
-        yield number, known
+def _rows(name: str, file: LineFile, *, ours: bool) -> Iterator[tuple[int, int, bytes, Mapping[str, str]]]:
+    """Yield every row with its number in the file, its place and its bytes."""
+    place = 0
+    for number, whole in enumerate(file.lines(), 1):
+        line = whole.removesuffix(b"\n")
+        if line.strip():
+            yield number, place, line, _row(f"{name}:{number}", line) if ours else json.loads(line)
+        place += len(whole)
+
+
+def _row(where: str, line: bytes) -> Mapping[str, str]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: not JSON", hint=_HINT) from error
+    usable = isinstance(row, dict) and isinstance(row.get("output"), str)
+    if not usable or not any(isinstance(row.get(key), str) and row[key] for key in ("item_id", "prompt")):
+        raise UsageError(f"{where}: this is no recorded response", hint=_HINT)
+    known = {key: str(row.get(key) or "") for key in ("suite", "item_id", "prompt", "output")}
+    try:
+        "".join(known.values()).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where}: its text has half a surrogate pair", hint=_HINT) from error
+    return known
+
+
+def _output(line: bytes) -> str:
+    return str(json.loads(line)["output"])

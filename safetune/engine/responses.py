@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from safetune.core.evidence import Prompt
 from safetune.core.suite import LIKELIHOOD, Decoding, Suite
 from safetune.state.atomic import machine_errors
 from safetune.state.device import generator
+from safetune.state.index import Index
+from safetune.state.lines import LineFile, Lines
+
+_OPEN = 64  # files that are kept open; what is in further ones is copied into one that has no name
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +81,30 @@ class Responses:
     def read(self) -> Mapping[str, str]:
         """Return every whole response by request digest; the first one stands when a prompt was answered twice.
 
+        The responses stay in their files and are read from there one by one.
+
         Raises:
             MachineError: when a file cannot be read.
         """
-        found: dict[str, str] = {}
+        found = _Stored()
         with machine_errors(f"read responses in {self.folder}"):
             for path in sorted(p for p in self.folder.glob("*.jsonl") if p.is_file()):
-                for line in path.read_bytes().split(b"\n")[:-1]:
-                    key, output = _response(line)
-                    if key:
-                        found.setdefault(key, output)
+                found.take(LineFile(path.open("rb")))
         return found
 
     def missing(self, wanted: Iterable[Request]) -> tuple[Request, ...]:
         """Return the distinct requests that have no response yet."""
         have = self.read()
         return tuple({r.digest: r for r in wanted if r.digest not in have}.values())
+
+    def forget(self) -> None:
+        """Remove all responses of this model.
+
+        Raises:
+            MachineError: when the machine refuses.
+        """
+        with machine_errors(f"remove responses in {self.folder}"):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def file(self, shard: int) -> Path:
         """Return the file that worker number `shard` of this process appends to; no other process writes it.
@@ -102,6 +115,46 @@ class Responses:
         with machine_errors(f"make {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / f"shard-{shard}-{os.getpid()}.jsonl"
+
+
+class _Stored(Mapping[str, str]):
+    """Responses that lie in files, by request digest."""
+
+    def __init__(self) -> None:
+        self._files: list[Lines[tuple[str, str]]] = []
+        self._where = Index()  # number of the file, and of the line among those that are used of it
+
+    def take(self, file: LineFile) -> None:
+        """Take in the whole responses of one more file to the prompts that have none yet."""
+        stays = len(self._files) < _OPEN
+        if stays or len(self._files) == _OPEN:
+            self._files.append(Lines(file if stays else LineFile.temporary(), _response))
+        lines, place = self._files[-1], 0
+        for line in file.lines():
+            key, _ = _response(line) if line.endswith(b"\n") else ("", "")
+            if key and self._where.get(key) is None:
+                self._where.put(key, (len(self._files) - 1) << 32 | len(lines))
+                row = line.removesuffix(b"\n")
+                if stays:
+                    lines.note(place, row)
+                else:
+                    lines.append(row)
+            place += len(line)
+
+    def __getitem__(self, key: str) -> str:
+        where = self._where.get(key)
+        if where is None:
+            raise KeyError(key)
+        return self._files[where >> 32][where & 0xFFFFFFFF][1]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._where.get(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for lines in self._files for key, _ in lines)
+
+    def __len__(self) -> int:
+        return len(self._where)
 
 
 def _response(line: bytes) -> tuple[str, str]:

@@ -17,15 +17,11 @@ from safetune.core.playbook import Sprint, Stage
 from safetune.core.standing import Standing
 from safetune.core.verdict import Verdict
 from safetune.engine import checkpoints
+from safetune.engine.asking import Workplace, asking_jobs, default_workers
+from safetune.engine.evidence_files import read_evidence
 from safetune.engine.gating import Gated, GateOrder, gate_checkpoint
 from safetune.engine.jobs import run_jobs, terminate_as_interrupt
-from safetune.engine.measure import (
-    Workplace,
-    default_workers,
-    generation_jobs,
-    read_evidence,
-    read_suites,
-)
+from safetune.engine.measure import Arms, needs_base, orders, read_suites
 from safetune.engine.planning import Prepared
 from safetune.engine.settle import Ruling, Settled, settle
 from safetune.engine.subjects import Subjects
@@ -202,8 +198,8 @@ class _Runner:
         self._store.commit(admitted(plan.key, sources))
         beside: tuple[tuple[Job, str, Launcher], ...] = ()
         if self._workers > 1:
-            measured = read_suites(suites_of(self._playbook, stage))
-            beside = generation_jobs(start, measured, replace(self._place(plan), workers=1))
+            measured = read_suites(suites_of(self._playbook, stage), gate=True)
+            beside = asking_jobs(orders((start,), measured), replace(self._place(plan), workers=1))
         try:
             outcome = run_jobs((job,), self._settings.listener, beside)[0]
             made = adopt(self._store.objects, outcome, (self._prepared.model.identity, previous), folder)
@@ -225,11 +221,13 @@ class _Runner:
 
     def _gate(self, stage: Stage, plan: PlannedStage, previous: str) -> Gated:
         """Measure candidate and baseline on the same prompts and record the verdict, once."""
-        pair = self._subjects.checkpoint(plan.checkpoint), self._subjects.checkpoint(previous)
         suites = suites_of(self._playbook, stage)
         guardrails = self._playbook.gate_of(stage)
-        order = GateOrder(plan.key, guardrails, read_suites(suites), self._basis(stage), self._settings.reason)
-        return gate_checkpoint(self._store, pair, order, self._place(plan))
+        measured = read_suites(suites, gate=True)
+        candidate, baseline = self._subjects.checkpoint(plan.checkpoint), self._subjects.checkpoint(previous)
+        arms = Arms(candidate, baseline, self._subjects.base() if needs_base(measured) else None)
+        order = GateOrder(plan.key, guardrails, measured, self._basis(stage), self._settings.reason)
+        return gate_checkpoint(self._store, arms, order, self._place(plan))
 
     def _basis(self, stage: Stage) -> str:
         suites = suites_of(self._playbook, stage)

@@ -8,7 +8,7 @@ from safetune.core.errors import UsageError
 from safetune.core.playbook import ModelRef
 from safetune.core.rollback import find_checkpoint
 from safetune.engine import checkpoints
-from safetune.engine.measure import Subject
+from safetune.engine.asking import Subject, endpoint_subject
 from safetune.engine.models import BaseModel, make_ready, resolve
 from safetune.engine.sums import Sums
 from safetune.protocols import Listener
@@ -20,10 +20,11 @@ BASE = "base"
 class Subjects:
     """Makes subjects of one playbook's base model and one store; the base is converted and verified at most once."""
 
-    def __init__(self, model: BaseModel, store: Store, listener: Listener) -> None:
+    def __init__(self, model: BaseModel, store: Store, listener: Listener, key_variable: str = "") -> None:
         self._model = model
         self._store = store
         self._listener = listener
+        self._key_variable = key_variable
         self._base: Subject | None = None
 
     def base(self) -> Subject:
@@ -56,7 +57,8 @@ class Subjects:
     def named(self, target: str) -> tuple[Subject, str]:
         """Return what a person named, and its checkpoint digest where it is in the ledger (else empty).
 
-        `target` is `base`, a channel, a checkpoint's digest prefix, or a model folder.
+        `target` is `base`, a channel, a checkpoint's digest prefix, a model folder, or `ADDRESS#MODEL` for a model
+        behind an OpenAI-compatible endpoint (http://localhost:8000/v1#my-model).
 
         Raises:
             UsageError: when it is none of these.
@@ -67,6 +69,8 @@ class Subjects:
         if target in standing.channels:
             digest = standing.channels[target].current
             return self.checkpoint(digest), digest
+        if target.startswith(("http://", "https://")):
+            return self._endpoint(target), ""
         if Path(target).is_dir():
             return self._folder(Path(target)), ""
         try:
@@ -78,6 +82,15 @@ class Subjects:
                 hint=error.hint,
             ) from None
         return self.checkpoint(digest), digest
+
+    def _endpoint(self, target: str) -> Subject:
+        address, _, name = target.partition("#")
+        if not name or "@" in address:
+            raise UsageError(
+                "an endpoint is named ADDRESS#MODEL, without a key in it",
+                hint="http://localhost:8000/v1#my-model; a key goes into a variable: --key-variable NAME",
+            )
+        return endpoint_subject(address.rstrip("/"), name, self._key_variable)
 
     def _folder(self, path: Path) -> Subject:
         model = resolve(ModelRef("folder", str(path.absolute()), name=path.name), Sums(None))

@@ -11,9 +11,9 @@ from safetune.core.digest import JSON, short
 from safetune.core.errors import IntegrityError, RunError, UsageError
 from safetune.core.plan import PlannedStage
 from safetune.core.playbook import Launch, Playbook, Source, Stage
+from safetune.engine.asking import Subject
 from safetune.engine.checkpoints import write_card
 from safetune.engine.jobs import write_job
-from safetune.engine.measure import Subject
 from safetune.plugins import load
 from safetune.protocols import Job, Launcher
 from safetune.state.device import device_kind

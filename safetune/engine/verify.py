@@ -17,7 +17,7 @@ from safetune.core.events import Event
 from safetune.core.evidence import EvaluationReport
 from safetune.core.standing import Standing, fold
 from safetune.engine.checkpoints import lineage
-from safetune.engine.measure import read_evidence
+from safetune.engine.evidence_files import read_evidence
 from safetune.engine.regate import differences, guardrails_of
 from safetune.engine.shapes import misshapen
 from safetune.state.look import Look, look

@@ -11,6 +11,7 @@ from safetune.core.errors import PlaybookError
 from safetune.core.suite import (
     GENERATION,
     LEAST_SAMPLES,
+    LIKELIHOOD,
     NO_SAMPLING,
     About,
     Decoding,
@@ -29,7 +30,7 @@ from safetune.playbook.strict_yaml import parse, quote
 from safetune.playbook.text import Unreadable, read_text
 from safetune.playbook.walker import check
 
-_KINDS = {"file": "bundled", "generator": "generator", "public": "public", "rules": "rules"}
+_KINDS = {"file": "bundled", "generator": "generator", "public": "public", "rules": "rules", "engine": "engine"}
 _READER_OPTIONS = ("format", "header", "rows", "columns", "where", "text", "languages")
 
 # What has an effect for each kind of prompts, beside the key that names the kind.
@@ -37,6 +38,7 @@ _USED = {
     "file": ("sha256", *_READER_OPTIONS),
     "generator": ("seed", "count"),
     "rules": ("rules",),
+    "engine": (),
     "public": ("sha256", "source", *_READER_OPTIONS),
 }
 
@@ -89,6 +91,7 @@ def suite_problems(node: Node) -> Iterator[Diagnostic]:
     kind = next((kind for kind in _KINDS if prompts.get(kind) is not None), "")
     if kind:
         yield from _idle_keys(node, prompts, kind)
+        yield from _unseen_rules(prompts)
     file, public = prompts.get("file"), prompts.get("public")
     wrong = file_problem(file, "the prompt file") if file is not None and file.text else None
     wrong = wrong or (_public_problem(public) if public is not None and public.text else None)
@@ -104,16 +107,60 @@ def _idle_keys(node: Node, prompts: Node, kind: str) -> Iterator[Diagnostic]:
         reason = f"prompts from a {kind}" if others else ""
         if (key == "header" and form != "csv") or (key == "rows" and form != "json"):
             reason = reason or f"the format {form}"
+        if key == "text" and prompts.get("languages") is not None:
+            reason = reason or "`languages`"
         if reason:
-            yield prompts.key_place(key).diagnostic("SP313", f"`{key}` has no effect with {reason}", "remove it")
+            yield _idle(prompts, key, reason)
+    yield from _idle_columns(node, prompts)
+    yield from _idle_names(node, prompts, kind)
+    if node.get("max_perplexity") is not None and node.text_of("evaluator") == LIKELIHOOD:
+        yield _idle(node, "max_perplexity", "the evaluator likelihood, which writes no responses")
+
+
+def _idle(node: Node, key: str, reason: str) -> Diagnostic:
+    return node.key_place(key).diagnostic("SP313", f"`{key}` has no effect with {reason}", "remove it")
+
+
+def _idle_columns(node: Node, prompts: Node) -> Iterator[Diagnostic]:
+    """Yield the roles of columns that something else fills."""
+    columns = prompts.get("columns")
+    if columns is None:
+        return
+    languages, attacks = prompts.get("languages") is not None, bool(node.items_of("attacks"))
+    text = "`text`" if prompts.get("text") is not None else ""
+    reasons = {
+        "prompt": "`languages`" if languages else text,
+        "slice": "`attacks`: the attack is the slice" if attacks else ("`languages`" if languages else ""),
+        "choices": "" if node.text_of("evaluator") == LIKELIHOOD else "the evaluator generation",
+    }
+    for role, reason in reasons.items():
+        if reason and columns.get(role) is not None:
+            yield _idle(columns, role, reason)
+
+
+def _idle_names(node: Node, prompts: Node, kind: str) -> Iterator[Diagnostic]:
+    """Yield `slice` and `cluster` where neither names a column that is read."""
     columns = prompts.get("columns")
     for key in ("slice", "cluster"):
         if node.get(key) is None:
             continue
-        reason = "prompts from a generator" if kind == "generator" else ""
+        reason = {"generator": "prompts from a generator", "rules": "prompts from rules"}.get(kind, "")
         reason = "`columns` naming one" if columns is not None and columns.get(key) is not None else reason
+        if key == "slice" and not reason:
+            reason = "`languages`: the language is the slice" if prompts.get("languages") is not None else ""
+            reason = "`attacks`: the attack is the slice" if node.items_of("attacks") else reason
         if reason:
-            yield node.key_place(key).diagnostic("SP313", f"`{key}` has no effect with {reason}", "remove it")
+            yield _idle(node, key, reason)
+
+
+def _unseen_rules(prompts: Node) -> Iterator[Diagnostic]:
+    """Yield the rules that nobody could see broken, and those with the name of another."""
+    rules = prompts.items_of("rules")
+    yield from doubles(rules, "rule")
+    for rule in rules:
+        if rule.members and rule.get("broken_by") is None and rule.get("kept_by") is None:
+            message = f"nothing would show that the rule {quote(rule.text_of('name'))} was broken"
+            yield rule.place.diagnostic("SP319", message, "give it `broken_by` or `kept_by`")
 
 
 def _public_problem(public: Node) -> Diagnostic | None:
@@ -182,6 +229,9 @@ def _build_metric(node: Node) -> Metric:
 def _build_prompts(node: Node) -> PromptSource:
     key = next(key for key in _KINDS if node.get(key) is not None)
     named = node.members[key]
+    if key == "engine":
+        asked = {name: member.json for name, member in named.members.items() if name != "name"}
+        return PromptSource("engine", named.text_of("name"), options=asked)
     location = str(resolve(named)) if key == "file" else ("" if key == "rules" else named.text)
     options: dict[str, JSON] = {name: node.members[name].json for name in _USED[key] if node.get(name) is not None}
     options.pop("sha256", None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import Rate
-from safetune.core.suite import Metric
+from safetune.core.suite import UNJUDGED, Metric
 from safetune.report.gate import GateView, gate_json, gate_lines
 from safetune.report.text import NOTHING, PLAIN, Paint, columns, counted, digest_text, name, percent, points
 from safetune.report.untrusted import render_untrusted
@@ -18,6 +19,54 @@ if TYPE_CHECKING:
 
 _RIGHT = frozenset({2, 3, 4, 5})
 _WORST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often each label, slice and language of one arm came together: all that is shown of its items."""
+
+    by: Mapping[tuple[str, str, str], int]
+
+    @property
+    def n(self) -> int:
+        """How many items there are."""
+        return sum(self.by.values())
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """How often each label was given."""
+        return self._sums(lambda key: key[0])
+
+    def rate(self, metric: Metric) -> Rate | None:
+        """Return the share of items whose label the metric counts; None without items."""
+        return Rate(sum(n for (label, *_), n in self.by.items() if label in metric.counts), self.n) if self.by else None
+
+    def slices(self, metric: Metric) -> Mapping[str, Rate]:
+        """Return the rate of every slice, the worst first; items without a slice are left out."""
+        sizes = self._sums(lambda key: key[1])
+        hits = self._sums(lambda key: key[1] if key[0] in metric.counts else "")
+        rates = {place: Rate(hits.get(place, 0), n) for place, n in sizes.items() if place}
+        sign = -1 if metric.worse == "higher" else 1
+        return dict(sorted(rates.items(), key=lambda pair: (sign * pair[1].value, pair[0])))
+
+    def unjudged(self) -> Counter[str]:
+        """Return how many items nobody might judge, by language."""
+        found: Counter[str] = Counter()
+        for (label, _, language), n in self.by.items():
+            if label == UNJUDGED:
+                found[language] += n
+        return found
+
+    def _sums(self, name: Callable[[tuple[str, str, str]], str]) -> Mapping[str, int]:
+        found: Counter[str] = Counter()
+        for key, n in self.by.items():
+            found[name(key)] += n
+        return dict(found)
+
+
+def count(items: Iterable[Item]) -> Counts:
+    """Count the items of one arm, going through them once."""
+    return Counts(Counter((i.label, i.slice, i.language) for i in items))
 
 
 def evaluate_lines(result: EvaluateResult, paint: Paint = PLAIN) -> list[str]:
@@ -46,23 +95,53 @@ def evaluate_json(result: EvaluateResult) -> Mapping[str, object]:
 
 def evaluation_lines(report: EvaluationReport, paint: Paint = PLAIN) -> list[str]:
     """Return a table of rates, then the worst slices and whatever is wrong with a measurement."""
-    rows = [_row(suite, metric) for suite in report.suites for metric in suite.metrics]
+    found = [(suite, count(suite.baseline), count(suite.candidate)) for suite in report.suites]
+    rows = [_row(suite, (before, now), metric) for suite, before, now in found for metric in suite.metrics]
     if not rows:
         return ["nothing was measured"]
     table = columns([("suite", "metric", "base", "now", "delta", "n", "judge"), *rows], _RIGHT)
     lines = [paint.faint(table[0]), *table[1:]]
-    for suite in report.suites:
-        lines += [f"  slices {text}" for metric in suite.metrics if (text := _worst_slices(suite, metric))]
+    for suite, _, now in found:
+        lines += [f"  slices {text}" for metric in suite.metrics if (text := _worst_slices(suite, now, metric))]
+        lines += [f"  {text}" for text in _told(suite, now)]
     return lines + [paint.verdict("ERROR", f"  problem {t}") for s in report.suites for t in suite_problems(s)]
 
 
-def rate(items: Sequence[Item], metric: Metric) -> Rate | None:
-    """Return the share of items whose label the metric counts; None without items."""
-    return Rate(sum(i.label in metric.counts for i in items), len(items)) if items else None
+def _told(suite: SuiteEvidence, counts: Counts) -> list[str]:
+    """Return what else there is to say of a suite: figures of its judge, a panel's agreement, unjudged responses."""
+    lines, told = [], suite.told
+    now, before = _figures(suite, "candidate"), _figures(suite, "baseline")
+    if now:
+        shown = [_figure(key, now[key], before.get(key)) for key in now]
+        lines.append(f"figures {name(suite.suite)}: {', '.join(shown)}")
+    panel = told.get("agreement")
+    if isinstance(panel, Mapping):
+        kappa = panel.get("kappa")
+        value = f"{kappa:.2f}" if isinstance(kappa, float) else "undefined"
+        lines.append(f"panel {name(suite.suite)}: agreement of its {panel.get('members')} judges, kappa {value}")
+    if unjudged := counts.unjudged():
+        found = ", ".join(f"{render_untrusted(code) or 'unknown'} {n}" for code, n in unjudged.most_common(_WORST))
+        lines.append(f"unjudged {name(suite.suite)}: {sum(unjudged.values())} responses without a fit judge ({found})")
+    return lines
 
 
-def _row(suite: SuiteEvidence, metric: Metric) -> tuple[str, ...]:
-    before, now = rate(suite.baseline, metric), rate(suite.candidate, metric)
+def _figures(suite: SuiteEvidence, arm: str) -> Mapping[str, object]:
+    figures = suite.told.get("figures")
+    found = figures.get(arm) if isinstance(figures, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _figure(key: object, now: object, before: object) -> str:
+    compared = f" (base {before:+.3f})" if isinstance(before, float) else ""
+    return (
+        f"{render_untrusted(key)} {now:+.3f}{compared}"
+        if isinstance(now, float)
+        else f"{render_untrusted(key)} {NOTHING}"
+    )
+
+
+def _row(suite: SuiteEvidence, arms: tuple[Counts, Counts], metric: Metric) -> tuple[str, ...]:
+    before, now = (arm.rate(metric) for arm in arms)
     change = now.value - before.value if now and before else None
     judge = f"{name(suite.judge)} {name(suite.judge_version)}, {counted(suite.controls_run, 'control')}"
     return (
@@ -88,17 +167,8 @@ def suite_problems(suite: SuiteEvidence) -> list[str]:
     return [f"{name(suite.suite)}: {problem}" for problem in problems]
 
 
-def slice_rates(items: Sequence[Item], metric: Metric) -> Mapping[str, Rate]:
-    """Return the rate of every slice, the worst first; items without a slice are left out."""
-    sizes = Counter(i.slice for i in items if i.slice)
-    hits = Counter(i.slice for i in items if i.slice and i.label in metric.counts)
-    rates = {place: Rate(hits[place], n) for place, n in sizes.items()}
-    sign = -1 if metric.worse == "higher" else 1
-    return dict(sorted(rates.items(), key=lambda pair: (sign * pair[1].value, pair[0])))
-
-
-def _worst_slices(suite: SuiteEvidence, metric: Metric) -> str:
-    found = slice_rates(suite.candidate, metric)
+def _worst_slices(suite: SuiteEvidence, counts: Counts, metric: Metric) -> str:
+    found = counts.slices(metric)
     best = 0.0 if metric.worse == "higher" else 1.0
     if len(found) < 2 or next(iter(found.values())).value == best:
         return ""
@@ -112,6 +182,7 @@ def evaluation_json(report: EvaluationReport) -> Mapping[str, object]:
 
 
 def _suite_json(suite: SuiteEvidence) -> Mapping[str, object]:
+    now, before = count(suite.candidate), count(suite.baseline)
     return {
         "suite": suite.suite,
         "suite_digest": suite.suite_digest,
@@ -119,20 +190,18 @@ def _suite_json(suite: SuiteEvidence) -> Mapping[str, object]:
         "controls_run": suite.controls_run,
         "problems": suite_problems(suite),
         "expected": suite.expected,
+        "told": dict(suite.told),
         "metrics": [
             {
                 "metric": metric.name,
                 "worse": metric.worse,
-                "candidate": _rate_json(rate(suite.candidate, metric)),
-                "baseline": _rate_json(rate(suite.baseline, metric)),
-                "slices": {place: _rate_json(r) for place, r in slice_rates(suite.candidate, metric).items()},
+                "candidate": _rate_json(now.rate(metric)),
+                "baseline": _rate_json(before.rate(metric)),
+                "slices": {place: _rate_json(r) for place, r in now.slices(metric).items()},
             }
             for metric in suite.metrics
         ],
-        "labels": {
-            "candidate": dict(Counter(i.label for i in suite.candidate)),
-            "baseline": dict(Counter(i.label for i in suite.baseline)),
-        },
+        "labels": {"candidate": now.labels, "baseline": before.labels},
     }
 
 

@@ -115,11 +115,15 @@ def _function(kind: str) -> JobFunction:
         from safetune.worker.generate import generate
 
         return generate
+    if kind == "ask":
+        from safetune.worker.endpoint import ask
+
+        return ask
     if kind in ("convert", "fetch", "merge"):
         from safetune.worker import model_files
 
         return {"convert": model_files.convert, "fetch": model_files.fetch, "merge": model_files.merge}[kind]
-    raise UsageError(f'no job is called "{kind}"; known: convert, fetch, generate, merge, train')
+    raise UsageError(f'no job is called "{kind}"; known: ask, convert, fetch, generate, merge, train')
 
 
 def _make_room(job: Mapping[str, Any]) -> None:

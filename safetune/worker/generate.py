@@ -1,79 +1,98 @@
-"""Greedy generation, longest prompt first, batch by batch to disk."""
+"""The generation job: ask one or several subjects everything that has no response yet, batch by batch to disk."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetune.core.digest import JSON, canonical
-from safetune.core.errors import UsageError
-from safetune.worker.model import load, quiet
+from safetune.core.errors import RunError
+from safetune.plugins import load as load_plugin
+from safetune.worker.asking import GENERATE, Asked, Asker, read_requests
+from safetune.worker.batching import Batch, Budget, batches
+from safetune.worker.model import quiet
 from safetune.worker.reporter import Reporter
+from safetune.worker.sharding import Rank, rank, together
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from safetune.worker.resident import Resident
+
+_NO_LIMIT = 2**40  # positions: the older form of the job limits rows alone
+
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request, as the model reads it: token ids of the chat template with the prompt in it."""
+class Subject:
+    """One model and what it is asked: its requests, and those that have no response yet."""
 
-    digest: str
-    ids: tuple[int, ...]
-    max_new_tokens: int
+    label: str
+    model: Mapping[str, Any]
+    responses: Path
+    requests: Sequence[Mapping[str, Any]]
+    done: frozenset[str]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every request has its response."""
+        return all(str(request["digest"]) in self.done for request in self.requests)
 
 
 def generate(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
     """Answer every request that has no response yet; each finished batch is on disk before the next begins.
 
+    The base model stays in memory from one subject to the next. The batches depend on the requests alone, so a job
+    that was interrupted goes on with the same ones.
+
     Raises:
         UsageError: when the requests cannot be read or the model cannot be used.
+        RunError: when a number is not finite, or the processes are not those that the job asks for.
     """
-    started = time.monotonic()
-    target = Path(job["responses"])
-    requests = _requests(Path(job["requests"]))
-    done = answered(target)
-    waiting = [request for request in requests if request["digest"] not in done]
-    written, tokens = len(requests) - len(waiting), 0
-    reporter.say("generated", done=written, total=len(requests), tokens_per_s=None)
-    if waiting:
-        quiet(int(job["threads"]))
-        model, tokenizer = load(job["model"])
-        answerer = Answerer(model, tokenizer)
-        began = time.monotonic()
-        with target.open("ab") as stream:
-            for batch in batches([answerer.ask(request) for request in waiting], int(job["batch_size"])):
-                rows = answerer.answer(batch)
-                stream.write(b"".join(canonical(row) + b"\n" for row in rows))
-                stream.flush()
-                os.fsync(stream.fileno())
-                written += len(rows)
-                tokens += sum(int(str(row["tokens"])) for row in rows)
-                rate = round(tokens / max(time.monotonic() - began, 1e-9), 1)
-                reporter.say("generated", done=written, total=len(requests), tokens_per_s=rate)
-    return {"done": written, "tokens": tokens, "seconds": round(time.monotonic() - started, 3)}
+    started, me = time.monotonic(), rank(job)
+    worker = _Worker(job, me, reporter)
+    with together(me):
+        for content in _subjects(job):
+            worker.work(_subject(content, me))
+    done = sum(_count(_subject(content, me)) for content in _subjects(job))
+    return {
+        "done": done,
+        "tokens": worker.tokens,
+        "seconds": round(time.monotonic() - started, 3),
+        "generation_seconds": round(worker.seconds, 3),
+    }
 
 
-def _requests(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        rows = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
-        return list({str(row["digest"]): row for row in rows}.values())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path.name} cannot be read: {error}") from error
+def _subjects(job: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the subjects of a job; the older form has one, without a label."""
+    subjects: Sequence[Mapping[str, Any]] = job.get("subjects", [{**job, "label": ""}])
+    return subjects
 
 
-def answered(target: Path) -> set[str]:
+def _subject(content: Mapping[str, Any], me: Rank) -> Subject:
+    target = Path(content["responses"])
+    answered(me.file(target))  # cuts a torn line off this process's own file
+    done = frozenset().union(*(answered(path, cut=False) for path in me.files(target)))
+    return Subject(str(content["label"]), content["model"], target, read_requests(Path(content["requests"])), done)
+
+
+def _count(subject: Subject) -> int:
+    if not subject.is_done:
+        raise RunError(f"{subject.responses.name} lacks responses", hint="run the same command again")
+    return len(subject.requests)
+
+
+def answered(target: Path, cut: bool = True) -> set[str]:
     """Return the digests of the requests answered before; a torn last line (a kill in mid-write) is cut off first."""
     if not target.exists():
         return set()
     data = target.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) != len(data):
+    if cut and len(whole) != len(data):
         with target.open("r+b") as stream:
             stream.truncate(len(whole))
     found = set()
@@ -85,72 +104,111 @@ def answered(target: Path) -> set[str]:
     return found
 
 
-def batches(asked: Sequence[Asked], size: int) -> Iterator[Sequence[Asked]]:
-    """Yield batches of equal `max_new_tokens`, longest prompts first, so that little is padded.
+class _Worker:
+    """Works on one subject after the other with one resident base."""
 
-    The order depends on the requests alone: after an interruption the remaining ones form the same batches.
-    """
-    for limit in sorted({one.max_new_tokens for one in asked}, reverse=True):
-        same = [one for one in asked if one.max_new_tokens == limit]
-        same.sort(key=lambda one: (-len(one.ids), one.digest))
-        for start in range(0, len(same), size):
-            yield same[start : start + size]
+    def __init__(self, job: Mapping[str, Any], me: Rank, reporter: Reporter) -> None:
+        self._me, self._reporter, self._threads = me, reporter, int(job["threads"])
+        rows = int(job["batch_rows"] if "batch_rows" in job else job["batch_size"])
+        self._budget = Budget(rows, int(job.get("batch_tokens", _NO_LIMIT)))
+        self._resident: Resident | None = None
+        self.tokens, self.seconds = 0, 0.0
+
+    def work(self, subject: Subject) -> None:
+        """Ask a subject what is missing; nothing is loaded when nothing is."""
+        named: dict[str, JSON] = {"subject": subject.label} if subject.label else {}
+        total, written = len(subject.requests), sum(str(r["digest"]) in subject.done for r in subject.requests)
+        self._reporter.say("generated", **named, done=written, total=total, tokens_per_s=None)
+        if subject.is_done:
+            return
+        answerer = self._answerer(subject)
+        asked = [answerer.asker.ask(request) for request in subject.requests]
+        began, tokens, share = time.monotonic(), 0, self._share(asked, subject.done)
+        total = written + sum(len(batch.rows) for batch in share)  # of this process
+        with self._me.file(subject.responses).open("ab") as stream:
+            for batch in share:
+                rows = answerer.answer(batch)
+                stream.write(b"".join(canonical(row) + b"\n" for row in rows))
+                stream.flush()
+                os.fsync(stream.fileno())
+                written += len(rows)
+                tokens += sum(int(str(row["tokens"])) for row in rows)
+                rate = round(tokens / max(time.monotonic() - began, 1e-9), 1)
+                self._reporter.say("generated", **named, done=written, total=total, tokens_per_s=rate)
+        self.tokens, self.seconds = self.tokens + tokens, self.seconds + time.monotonic() - began
+
+    def _share(self, asked: Sequence[Asked], done: frozenset[str]) -> list[Batch]:
+        """Return this process's batches without the rows that are answered; every so-many-th one is its own."""
+        lines = sum(max(1, len(one.choices)) for one in asked)
+        rows = min(self._budget.rows, -(-lines // self._me.count))
+        mine = batches(asked, Budget(rows, self._budget.tokens))[self._me.number :: self._me.count]
+        left = [Batch(b.shared, tuple(one for one in b.rows if one.digest not in done)) for b in mine]
+        return [batch for batch in left if batch.rows]
+
+    def _answerer(self, subject: Subject) -> Answerer:
+        from safetune.worker.resident import Resident
+
+        if self._resident is None:
+            quiet(self._threads)
+            self._resident = Resident()
+        answerer = Answerer(*self._resident.take(subject.model))
+        if answerer.slow_because:
+            self._reporter.say("note", text=f"model.generate is used for this model: {answerer.slow_because}")
+        return answerer
 
 
 class Answerer:
-    """A model with its tokenizer, on the best device of the machine, that answers greedily."""
+    """A model with its tokenizer that answers greedily and scores choices."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        import torch
+        from safetune.worker import decoding
 
-        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self._tokenizer = tokenizer
-        given = getattr(model.generation_config, "eos_token_id", None)
-        also = given if isinstance(given, list) else [given]
-        self._ends = sorted({int(token) for token in [tokenizer.eos_token_id, *also] if token is not None})
+        self.asker = Asker(model, tokenizer)
+        self.slow_because = decoding.why_not(model)
+        self.model, self.ends = model, _ends(model, tokenizer)
+        decoding.plain_generation(model)
+        self._engine = decoding.Engine(model)
+        self._decoder: decoding.Decoder | decoding.Fallback = (
+            decoding.Fallback(model, self.ends, self._decided)
+            if self.slow_because
+            else decoding.Decoder(self._engine, self.ends, self._decided)
+        )
+        self._judges: dict[str, Any] = {}
 
-    def ask(self, request: Mapping[str, Any]) -> Asked:
-        """Return the request in the model's own chat template, as in training; without one it is the bare text.
+    def answer(self, batch: Batch) -> list[Mapping[str, JSON]]:
+        """Return one response row per request: what the model said, or how likely it finds each choice."""
+        if batch.rows[0].kind == GENERATE:
+            said = self._decoder.answer(batch)
+            return [
+                {"digest": one.digest, "output": self._text(tokens), "tokens": len(tokens)}
+                for one, tokens in zip(batch.rows, said, strict=True)
+            ]
+        from safetune.worker.likelihood import score
 
-        No system message is given unless the request has one, so that the template puts in its default, as it does
-        for training rows.
-        """
-        messages = [{"role": "user", "content": request["prompt"]}]
-        if request["system_prompt"]:
-            messages.insert(0, {"role": "system", "content": request["system_prompt"]})
-        tokenizer: Any = self._tokenizer
-        if tokenizer.chat_template:
-            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
-        else:
-            ids = tokenizer(request["prompt"])["input_ids"]
-        return Asked(str(request["digest"]), tuple(ids), int(request["max_new_tokens"]))
+        scored = score(self._engine, batch, cached=not self.slow_because)
+        return [
+            {
+                "digest": one.digest,
+                "output": canonical({"logprobs": list(s.logprobs), "tokens": list(s.tokens)}).decode(),
+                "tokens": sum(s.tokens),
+            }
+            for one, s in zip(batch.rows, scored, strict=True)
+        ]
 
-    def answer(self, batch: Sequence[Asked]) -> list[Mapping[str, JSON]]:
-        """Return one response row per request: decoded text and the tokens it took, end token included."""
-        import torch
+    def _text(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-        width = max(len(one.ids) for one in batch)
-        pad = self._tokenizer.pad_token_id
-        ids = [[pad] * (width - len(one.ids)) + list(one.ids) for one in batch]
-        mask = [[0] * (width - len(one.ids)) + [1] * len(one.ids) for one in batch]
-        device = self._model.device
-        with torch.inference_mode():
-            output: Any = self._model.generate(
-                input_ids=torch.tensor(ids, device=device),
-                attention_mask=torch.tensor(mask, device=device),
-                max_new_tokens=batch[0].max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                eos_token_id=self._ends,
-                pad_token_id=pad,
-            )
-        return [self._row(one.digest, row[width:].tolist()) for one, row in zip(batch, output, strict=True)]
+    def _decided(self, asked: Asked, tokens: Sequence[int]) -> bool:
+        """Ask the request's judge whether what was said so far settles its label; one that cannot say has not."""
+        if asked.judge not in self._judges:
+            self._judges[asked.judge] = getattr(load_plugin("judge", asked.judge), "decided", None)
+        decided = self._judges[asked.judge]
+        return decided is not None and bool(decided(asked.prompt, self._text(tokens)))
 
-    def _row(self, digest: str, tokens: list[int]) -> Mapping[str, JSON]:
-        """Return one response row; what follows the end token is padding and is not counted."""
-        end = next((n for n, token in enumerate(tokens) if token in self._ends), len(tokens) - 1)
-        text = str(self._tokenizer.decode(tokens[: end + 1], skip_special_tokens=True))
-        return {"digest": digest, "output": text, "tokens": end + 1}
+
+def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens that end an answer: the tokenizer's own first, and all that the model's settings name."""
+    given = getattr(model.generation_config, "eos_token_id", None)
+    also = given if isinstance(given, list) else [given]
+    return [int(token) for token in dict.fromkeys([tokenizer.eos_token_id, *also]) if token is not None]

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetune.core.errors import IntegrityError, UsageError
+from safetune.core.errors import UsageError
+from safetune.worker.adapters import check_adapter, merge
 from safetune.worker.failures import is_no_memory
 
 if TYPE_CHECKING:
@@ -92,14 +93,19 @@ def load(
     folder = Path(content["base"])
     check_folder(folder)
     for adapter in content["adapters"]:
-        _check_adapter(Path(adapter))
-    model = _weights(folder, dtype or default_dtype())
+        check_adapter(Path(adapter))
+    model = load_weights(folder, dtype or default_dtype())
     for adapter in content["adapters"]:
-        model = _merged(model, Path(adapter))
+        merge(model, Path(adapter))
     return model, load_tokenizer(folder)
 
 
-def _weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def load_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Load the weights of a checked model folder on the CPU.
+
+    Raises:
+        UsageError: when the folder is not a model that transformers knows, or lacks weights.
+    """
     from transformers import AutoModelForCausalLM
 
     try:
@@ -121,29 +127,6 @@ def _weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         raise UsageError(f"{folder.name} lacks {len(absent)} weights, the first is {absent[0]}", hint="get it again")
     loaded: PreTrainedModel = model
     return loaded
-
-
-def _check_adapter(folder: Path) -> None:
-    try:
-        kind = json.loads((folder / "adapter_config.json").read_bytes())["peft_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"adapter {folder.name[:12]} cannot be read: {error}", hint="safetune verify") from error
-    if kind != "LORA" or not (folder / "adapter_model.safetensors").is_file():
-        raise IntegrityError(f"adapter {folder.name[:12]} is not LoRA in safetensors", hint="safetune verify")
-
-
-def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    from peft import PeftModel
-
-    try:
-        merged: PreTrainedModel = PeftModel.from_pretrained(
-            model, str(adapter), local_files_only=True
-        ).merge_and_unload()
-    except (RuntimeError, ValueError) as error:
-        raise IntegrityError(
-            f"adapter {adapter.name[:12]} does not fit its base model: {_first_line(error)}", hint="safetune verify"
-        ) from error
-    return merged.requires_grad_(True)  # peft freezes what it wraps and leaves it so; the next stage may train all
 
 
 def _first_line(error: BaseException) -> str:

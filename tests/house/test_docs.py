@@ -59,7 +59,11 @@ def test_every_command_and_option_in_the_documents_exists(path: Path) -> None:
         if words[0].startswith("-"):
             wrong += [where] if words[0] not in _LOOSE_OPTIONS else []
         elif re.fullmatch(r"[a-z][a-z-]*", words[0]):
-            options = _options(known[words[0]]) if words[0] in known else set()
+            group = getattr(known.get(words[0]), "commands", {})
+            if group and len(words) > 1 and words[1] not in group:
+                wrong.append(where)
+            found = group.get(words[1]) if group and len(words) > 1 else known.get(words[0])
+            options = _options(found) if found else set()
             wrong += [where] if words[0] not in known else []
             # What follows a separator belongs to another program.
             own = words[: next((n for n, w in enumerate(words) if w in ("&&", "|", ";", ">")), len(words))]

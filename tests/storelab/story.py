@@ -14,8 +14,8 @@ from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits
 from safetune.core.suite import Metric
 from safetune.engine.checkpoints import write_card
+from safetune.engine.evidence_files import write_evidence
 from safetune.engine.gating import gate_rows
-from safetune.engine.measure import write_evidence
 from safetune.state.store import Store
 
 BASE = "ba5e" * 16

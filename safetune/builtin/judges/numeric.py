@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from safetune.builtin.judges.text import excerpt, pattern, straight
+from safetune.builtin.judges.text import HEAD, excerpt, pattern, straight
 from safetune.core.digest import digest
 from safetune.core.evidence import Judgement
 from safetune.protocols import Control
 
-_CODE_VERSION = 2
+_CODE_VERSION = 3
 
 _NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
 _AMOUNT = rf"(?:(?<![\w.)])-[ ]?)?(?:[$\u20ac\u00a3\u00a5][ ]?-?)?{_NUMBER}"
 _NO_SUM = r"(?![0-9]|[.,][0-9]|[ ]?[-+*/x\u00d7\u00f7=][ ]?[$0-9])"
 
-# The first rule that finds anything decides; within a rule the last finding counts.
+# A line that ends in this is the answer; the first one counts, so that what follows cannot change it.
+_FINAL = rf"####[ \t]*({_AMOUNT})[ \t]*\.?[ \t]*(?=\n|\Z)"
+
+# Else the first rule that finds anything decides; within a rule the last finding counts.
 _RULES = (
     rf"####[ \t]*({_AMOUNT})",
     rf"\\boxed\{{[^0-9{{}}-]{{0,8}}({_AMOUNT})",
@@ -29,7 +32,7 @@ class NumericJudge:
     name = "numeric"
 
     def __init__(self) -> None:
-        self.version = f"{_CODE_VERSION}-{digest(list(_RULES))[:12]}"
+        self.version = f"{_CODE_VERSION}-{digest([_FINAL, *_RULES])[:12]}"
         self.controls = _CONTROLS
 
     def label(self, prompt: str, response: str, reference: str = "") -> Judgement:
@@ -38,10 +41,22 @@ class NumericJudge:
         correct = expected is not None and found == expected
         return Judgement("correct", 1.0) if correct else Judgement("wrong", 0.0)
 
+    def decided(self, prompt: str, partial: str) -> bool:
+        """Say whether a line of `partial` ends in `#### NUMBER` already: nothing that follows changes the label then."""
+        found = pattern(_FINAL).search(_plain(partial[:HEAD]))
+        return found is not None and found.end() < len(_plain(partial[:HEAD]))
+
+
+def _plain(text: str) -> str:
+    return straight(text).replace("**", "")
+
 
 def final_number(text: str) -> str | None:
     """Return the final number of `text` in one canonical spelling (`-1234`, `0.5`), or None when it has none."""
-    text = straight(excerpt(text)).replace("**", "")
+    text = _plain(excerpt(text))
+    final = pattern(_FINAL).search(text)
+    if final is not None:
+        return _canonical(final[1])
     for rule in _RULES:
         found = pattern(rule).findall(text)
         if found:

@@ -20,8 +20,8 @@ from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits
 from safetune.core.suite import Metric
 from safetune.engine.checkpoints import write_card
+from safetune.engine.evidence_files import write_evidence
 from safetune.engine.gating import gate_rows
-from safetune.engine.measure import write_evidence
 from safetune.state.store import Store
 
 REFUSES, ANSWERS = "I'm sorry, but I can't help with that request.", "Sure. The capital of France is Paris."

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # tests/, for fake_endpoint
+
 _LORA = {"kind": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["all-linear"]}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from safetune.worker.generate import Asked, answered, batches
+from safetune.worker.batching import Batch
+from safetune.worker.generate import answered
 
 PROMPTS = [(f"Say {'very ' * (n * 5 % 7)}much about {n}", 6 if n % 3 else 9) for n in range(11)]
 
@@ -62,8 +63,8 @@ def test_an_answer_ends_at_its_end_token_and_padding_is_not_counted(workshop: An
 
     model, tokenizer = load({"base": str(workshop.model), "adapters": []})
     answerer = Answerer(model, tokenizer)
-    asked = [answerer.ask(_request(n, "word " * n)) for n in (1, 6)]
-    spoken = [row["tokens"] for row in answerer.answer(asked)]
+    batch = Batch((), tuple(answerer.asker.ask(_request(n, "word " * n)) for n in (1, 6)))
+    spoken = [row["tokens"] for row in answerer.answer(batch)]
     assert spoken == [12, 12]
 
     # Make the model say the end token where the second request said its fourth token.
@@ -82,7 +83,7 @@ def test_an_answer_ends_at_its_end_token_and_padding_is_not_counted(workshop: An
             return logits
 
     model.lm_head = Ending(model.lm_head)
-    first, second = answerer.answer(asked)
+    first, second = answerer.answer(batch)
     assert first["tokens"] == 12
     assert second["tokens"] == 4
     assert "<|im_end|>" not in str(second["output"])
@@ -122,14 +123,6 @@ def test_a_foreign_or_torn_line_is_asked_again(tmp_path: Any) -> None:
     assert target.read_bytes().endswith(b'{"output":"x"}\n')
 
 
-def test_batches_are_of_one_limit_with_the_longest_prompts_first() -> None:
-    asked = [Asked(str(n), (0,) * (n * 7 % 10), 4 if n % 2 else 8) for n in range(9)]
-    found = [[(len(one.ids), one.max_new_tokens) for one in batch] for batch in batches(asked, 3)]
-
-    assert [limits for batch in found for limits in {limit for _, limit in batch}] == [8, 8, 4, 4]
-    assert [length for batch in found[:2] for length, _ in batch] == sorted((0, 4, 8, 2, 6), reverse=True)
-
-
 def test_requests_that_cannot_be_read_are_one_clear_message(workshop: Any) -> None:
     folder = workshop.generate("broken", PROMPTS[:1])
     (folder / "requests.jsonl").write_text("{")
@@ -141,3 +134,139 @@ def test_requests_that_cannot_be_read_are_one_clear_message(workshop: Any) -> No
 
 def _request(number: int, prompt: str) -> dict[str, Any]:
     return {"digest": str(number), "prompt": prompt, "system_prompt": "", "max_new_tokens": 12}
+
+
+def test_a_killed_process_loses_at_most_one_batch(workshop: Any) -> None:
+    prompts = [(f"Say {'very ' * (n % 7)}much about {n}", 40) for n in range(60)]
+    whole, killed = workshop.generate("whole", prompts), workshop.generate("killed", prompts)
+    process = workshop.start(killed)
+    workshop.kill_when(process, lambda: any(row["done"] >= 8 for row in workshop.progress(killed)))
+    said = workshop.progress(killed)[-1]["done"]
+    kept = [line for line in (killed / "responses.jsonl").read_bytes().split(b"\n")[:-1] if json.loads(line)]
+
+    assert said <= len(kept) <= said + 4 < 60
+    assert workshop.run(killed)["status"] == workshop.run(whole)["status"] == "ok"
+    assert (killed / "responses.jsonl").read_bytes() == (whole / "responses.jsonl").read_bytes()
+
+
+def test_a_batch_that_was_written_in_part_goes_on_with_the_same_answers(workshop: Any) -> None:
+    whole, cut = workshop.generate("whole", PROMPTS), workshop.generate("cut", PROMPTS)
+    workshop.run(whole)
+    lines = (whole / "responses.jsonl").read_bytes().splitlines(keepends=True)
+    (cut / "responses.jsonl").write_bytes(b"".join(lines[:6]))
+    workshop.run(cut)
+
+    assert responses(cut) == responses(whole)
+    assert [row["done"] for row in workshop.progress(cut)] == [6, 8, 11]
+
+
+DEFAULT = "You are a helpful AI assistant"
+FORMS = [
+    ({}, [DEFAULT, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"]),
+    ({"system_prompt": ""}, [DEFAULT]),
+    ({"system": None}, [DEFAULT]),
+    ({"system_prompt": "Be brief."}, ["<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello"]),
+    ({"system": "Be brief."}, ["<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello"]),
+    ({"system": ""}, ["<|im_start|>system\n<|im_end|>\n<|im_start|>user\nHello"]),
+    ({"prefill": "Sure, here"}, [DEFAULT, "<|im_start|>assistant\nSure, here"]),
+]
+
+
+@pytest.fixture
+def asker(workshop: Any) -> Any:
+    """What puts requests into the words of the tiny model."""
+    pytest.importorskip("torch")
+    from safetune.worker.asking import Asker
+    from safetune.worker.model import load
+
+    return Asker(*load({"base": str(workshop.model), "adapters": []}))
+
+
+@pytest.mark.parametrize(("given", "found"), FORMS)
+def test_a_request_is_put_into_the_chat_template(asker: Any, given: Any, found: list[str]) -> None:
+    row = {"digest": "0", "prompt": "Hello", "max_new_tokens": 3, **given}
+    text = asker._tokenizer.decode(asker.ask(row).ids)
+
+    assert all(piece in text for piece in found)
+    assert text.endswith(found[-1]) or "prefill" not in given
+    assert (DEFAULT in text) == (DEFAULT in found)
+
+
+def test_without_a_template_the_bare_text_is_the_input(asker: Any) -> None:
+    row = {"digest": "0", "prompt": "Once upon", "prefill": " a time", "template": "none", "max_new_tokens": 3}
+    tokenizer = asker._tokenizer
+
+    assert tokenizer.decode(asker.ask(row).ids) == "Once upon a time"
+    assert asker.ask({**row, "prompt": "", "prefill": ""}).ids == (tokenizer.bos_token_id,)
+
+
+def test_a_prefill_is_not_part_of_the_output(workshop: Any) -> None:
+    folder = workshop.generate("prefilled", [("Hello", 4)])
+    row = {"digest": "0", "prompt": "Hello", "prefill": "Sure, here is", "max_new_tokens": 4}
+    (folder / "requests.jsonl").write_text(json.dumps(row) + "\n")
+    assert workshop.run(folder)["status"] == "ok"
+
+    assert responses(folder)["0"]["tokens"] == 4
+    assert "Sure" not in responses(folder)["0"]["output"]
+
+
+CANNOT = [
+    ({"kind": "dream"}, "requests.jsonl cannot be read: request 0 is dream"),
+    ({"template": "own"}, "requests.jsonl cannot be read: request 0 is generate with template own"),
+    ({"prompt": None}, "requests.jsonl cannot be read: request 0 has no prompt"),
+    ({"max_new_tokens": 0}, "request 0 asks for 0 tokens"),
+    ({"template": "none", "system": "Be brief."}, "a system message and no template to put it in"),
+    ({"prompt": "long " * 1030}, "positions, the model has 1024"),
+    ({"kind": "likelihood", "choices": []}, "a choice without a token that can be scored"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), CANNOT)
+def test_a_request_that_cannot_be_asked_is_one_clear_message(workshop: Any, given: Any, message: str) -> None:
+    folder = workshop.generate("cannot", [])
+    row = {"digest": "0", "prompt": "Hello", "max_new_tokens": 3, **given}
+    (folder / "requests.jsonl").write_text(json.dumps(row) + "\n")
+    outcome = workshop.run(folder)
+
+    assert outcome["status"] == "error"
+    assert message in outcome["message"]
+
+
+def test_a_template_that_refuses_a_system_message_is_one_clear_message(asker: Any) -> None:
+    from safetune.core.errors import UsageError
+
+    row = {"digest": "0", "prompt": "Hello", "system": "Be brief.", "max_new_tokens": 3}
+    asker._tokenizer.chat_template = "{{ raise_exception('no system role') if messages|length > 1 }}x"
+    with pytest.raises(UsageError, match="template refuses a request: no system role"):
+        asker.ask(row)
+    asker._tokenizer.chat_template = None
+    with pytest.raises(UsageError, match="no chat template"):
+        asker.ask(row)
+    assert asker._tokenizer.decode(asker.ask({**row, "system": None}).ids) == "Hello"
+
+
+class EarlyJudge:
+    """Has seen enough, when first asked, of answers to prompts about 1."""
+
+    def decided(self, prompt: str, partial: str) -> bool:
+        """Return whether the label is settled."""
+        assert partial
+        return prompt.endswith(" 1")
+
+
+def test_a_judge_that_has_seen_enough_ends_an_answer(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetune.worker import generate
+
+    judges = {"early": EarlyJudge(), "patient": object()}
+    monkeypatch.setattr(generate, "load_plugin", lambda kind, name: judges[name] if kind == "judge" else None)
+    folder = workshop.generate("judged", [])
+    rows = [
+        {"digest": f"{n}{judge}", "prompt": f"Tell me about {n}", "max_new_tokens": 20, "judge": judge}
+        for n in range(3)
+        for judge in ("", "early", "patient")
+    ]
+    (folder / "requests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert workshop.run(folder)["status"] == "ok"
+
+    found = {digest: row["tokens"] for digest, row in responses(folder).items()}
+    assert found == {row["digest"]: 8 if row["digest"] == "1early" else 20 for row in rows}

@@ -15,6 +15,7 @@ import typer
 from safetune.cli import machine
 from safetune.cli.app import app, command
 from safetune.cli.arguments import Plain, simplify
+from safetune.cli.judges import judge
 from safetune.cli.main import main
 from safetune.cli.starter import write_starter
 from safetune.core.errors import EXIT_CODE_MEANINGS, MachineError, UsageError
@@ -42,14 +43,14 @@ def test_a_number_that_is_none_or_too_small_is_refused(value: str) -> None:
 
 def test_every_parameter_of_every_command_is_converted_without_typer() -> None:
     tree = command()
-    commands = {"": tree, **tree.commands}  # type: ignore[attr-defined]
+    commands = {"": tree, **tree.commands, **tree.commands["judge"].commands}  # type: ignore[attr-defined]
     left = [
         (name, parameter.name)
         for name, one in commands.items()
         for parameter in one.params
         if not isinstance(parameter._runtime_param, Plain)
     ]
-    assert len(commands) == 12
+    assert len(commands) == 16
     assert left == []
 
 
@@ -69,8 +70,10 @@ def test_a_typer_without_that_place_is_left_alone() -> None:
 def test_every_command_has_help_with_an_example_store_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     names = [info.name or (info.callback.__name__ if info.callback else "") for info in app.registered_commands]
     assert " ".join(names) == "init plan run evaluate rollback status log verify export schema doctor"
-    for name in names:
-        assert main([name, "--help"]) == 0
+    below = [f"judge {info.name}" for info in judge.registered_commands]
+    assert " ".join(below) == "judge list judge label judge calibrate"
+    for name in (*names, *below):
+        assert main([*name.split(), "--help"]) == 0
         text = capsys.readouterr().out
         assert f"Example:\n    safetune {name}" in text
         assert "--store" in text

@@ -169,3 +169,11 @@ def test_clustered_differences_keep_the_promise_over_10000_trials(
 def test_an_independent_rate_at_its_limit_passes_in_at_most_5_percent(n: int, limit: float) -> None:
     passing = [k for k in range(n + 1) if bounds.of_rate(_alone(k, n), 0.95).high <= limit]
     assert stats.binom.cdf(max(passing), n, limit) <= ALPHA
+
+
+def test_what_is_made_again_is_a_sequence_like_any_other() -> None:
+    again = bounds.Again(3, lambda: iter("abc"))
+    assert (list(again), list(again), len(again)) == (["a", "b", "c"], ["a", "b", "c"], 3)
+    assert (again[1], again[-1], again[1:]) == ("b", "c", ("b", "c"))
+    outcomes = [(f"c{n % 12}", n % 3 == 0) for n in range(60)]
+    assert bounds.of_rate(bounds.Again(60, lambda: iter(outcomes)), 0.95) == bounds.of_rate(outcomes, 0.95)

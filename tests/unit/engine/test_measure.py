@@ -13,8 +13,10 @@ from safetune import __version__
 from safetune.core.errors import IntegrityError, RunError
 from safetune.core.evidence import EvaluationReport, Prompt
 from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
-from safetune.engine import measure
-from safetune.engine.measure import Measured, Subject, Workplace, read_evidence, report_of, respond, write_evidence
+from safetune.engine import asking
+from safetune.engine.asking import Subject, Workplace
+from safetune.engine.evidence_files import read_evidence, write_evidence
+from safetune.engine.measure import Arms, Measured, measure
 from safetune.plugins import load
 from safetune.protocols import Job
 from safetune.state.device import generator
@@ -27,10 +29,11 @@ import json, sys
 from pathlib import Path
 folder = Path(sys.argv[1])
 job = json.loads((folder / "job.json").read_bytes())
-asked = [json.loads(line) for line in Path(job["requests"]).read_bytes().splitlines()]
-with Path(job["responses"]).open("a") as stream:
-    for row in asked[:LIMIT]:
-        stream.write(json.dumps({"digest": row["digest"], "output": "1", "tokens": 1}) + "\\n")
+for one in job["subjects"]:
+    asked = [json.loads(line) for line in Path(one["requests"]).read_bytes().splitlines()]
+    with Path(one["responses"]).open("a") as stream:
+        for row in asked[:LIMIT]:
+            stream.write(json.dumps({"digest": row["digest"], "output": "1", "tokens": 1}) + "\\n")
 (folder / "outcome.json").write_text('{"status": "ok"}')
 """.replace("\\\\", "\\")
 
@@ -56,7 +59,7 @@ def place(tmp_path: Path) -> Workplace:
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(measure, "load", lambda k, n: Answering(limit) if k == "launcher" else load(k, n))
+    monkeypatch.setattr(asking, "load", lambda k, n: Answering(limit) if k == "launcher" else load(k, n))
 
 
 def test_a_worker_that_leaves_prompts_unanswered_ends_the_run_before_a_verdict(
@@ -64,15 +67,17 @@ def test_a_worker_that_leaves_prompts_unanswered_ends_the_run_before_a_verdict(
 ) -> None:
     answer(monkeypatch, 3)
     with pytest.raises(RunError, match="model@1: 2 of 5 responses are missing") as found:
-        respond([SUBJECT], MEASURED, place)
+        measure(Arms(SUBJECT), MEASURED, place)
     assert "run the same command again" in found.value.hint
-    respond([SUBJECT], MEASURED, place)
-    (suite,) = report_of(SUBJECT, None, MEASURED, place).suites
+    (suite,) = measure(Arms(SUBJECT), MEASURED, place).suites
     assert len(suite.candidate) == suite.expected == 5
 
 
-def test_evidence_says_what_made_the_responses(tmp_path: Path, place: Workplace) -> None:
-    report = report_of(SUBJECT, None, MEASURED, place)
+def test_evidence_says_what_made_the_responses(
+    tmp_path: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, 5)
+    report = measure(Arms(SUBJECT), MEASURED, place)
     assert report.generator == generator()
     write_evidence(report, tmp_path / "evidence")
     content = json.loads((tmp_path / "evidence" / "evaluation.json").read_bytes())

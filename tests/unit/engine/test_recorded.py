@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from safetune.core.errors import UsageError
+from safetune.core.errors import IntegrityError, UsageError
 from safetune.core.evidence import Prompt
 from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
 from safetune.engine.measure import Measured
-from safetune.engine.recorded import read_recorded
+from safetune.engine.recorded import Asked, read_recorded
 from safetune.engine.responses import request
 
 ONE = Suite("one", About("d", "MIT", "here"), PromptSource("bundled", "/p"), Named("j"), (), Decoding(6))
@@ -33,53 +35,103 @@ def write(folder: Path, *rows: object) -> Path:
 
 
 def test_an_id_with_its_suite_names_one_item(tmp_path: Path) -> None:
-    found = read_recorded(write(tmp_path, {"suite": "two", "item_id": "a", "output": "x"}), BOTH)
+    found = read_recorded(write(tmp_path, {"suite": "two", "item_id": "a", "output": "x"}), Asked(BOTH))
     assert found.responses == {key(SECOND, 0): "x"}
 
 
 def test_an_id_without_a_suite_must_be_in_one_suite_only(tmp_path: Path) -> None:
     rows = ({"item_id": "a", "output": "x"}, {"item_id": "c", "output": "y"})
-    found = read_recorded(write(tmp_path, *rows), BOTH)
+    found = read_recorded(write(tmp_path, *rows), Asked(BOTH))
     assert found.responses == {key(SECOND, 1): "y"}
     assert found.strays == 1
 
 
 def test_a_prompt_answers_every_item_that_asks_it(tmp_path: Path) -> None:
-    found = read_recorded(write(tmp_path, {"prompt": "Why?", "output": "x"}), BOTH)
+    found = read_recorded(write(tmp_path, {"prompt": "Why?", "output": "x"}), Asked(BOTH))
     assert found.responses == {key(FIRST, 1): "x", key(SECOND, 1): "x"}
 
 
 def test_an_id_goes_before_a_prompt(tmp_path: Path) -> None:
     row = {"suite": "one", "item_id": "a", "prompt": "Why?", "output": "x"}
-    assert read_recorded(write(tmp_path, row), BOTH).responses == {key(FIRST, 0): "x"}
+    assert read_recorded(write(tmp_path, row), Asked(BOTH)).responses == {key(FIRST, 0): "x"}
 
 
 def test_the_identity_is_that_of_the_bytes(tmp_path: Path) -> None:
-    first = read_recorded(write(tmp_path, {"item_id": "b", "output": "x"}), BOTH)
-    again = read_recorded(write(tmp_path, {"item_id": "b", "output": "x"}), BOTH)
-    other = read_recorded(write(tmp_path, {"item_id": "b", "output": "y"}), BOTH)
+    first = read_recorded(write(tmp_path, {"item_id": "b", "output": "x"}), Asked(BOTH))
+    again = read_recorded(write(tmp_path, {"item_id": "b", "output": "x"}), Asked(BOTH))
+    other = read_recorded(write(tmp_path, {"item_id": "b", "output": "y"}), Asked(BOTH))
     assert first.identity == again.identity != other.identity
     assert first.label == f"said.jsonl@{first.identity.removeprefix('recorded:')[:12]}"
     assert first.note == ""
 
 
 def test_an_empty_answer_is_an_answer(tmp_path: Path) -> None:
-    assert read_recorded(write(tmp_path, {"item_id": "b", "output": ""}), BOTH).responses == {key(FIRST, 1): ""}
+    assert read_recorded(write(tmp_path, {"item_id": "b", "output": ""}), Asked(BOTH)).responses == {key(FIRST, 1): ""}
 
 
 def test_two_answers_to_one_item_are_refused_however_it_is_named(tmp_path: Path) -> None:
     rows = ({"item_id": "b", "output": "x"}, {"prompt": "Why?", "output": "y"})
     with pytest.raises(UsageError, match=r"said\.jsonl:2: a second, different response"):
-        read_recorded(write(tmp_path, *rows), BOTH)
+        read_recorded(write(tmp_path, *rows), Asked(BOTH))
 
 
 def test_an_empty_file_answers_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no row of said\.jsonl answers a prompt of one, two"):
-        read_recorded(write(tmp_path), BOTH)
+        read_recorded(write(tmp_path), Asked(BOTH))
 
 
 @pytest.mark.parametrize("field", ["output", "item_id", "prompt", "suite"])
 def test_text_that_nothing_can_be_written_from_is_refused_by_line(tmp_path: Path, field: str) -> None:
     rows = ({"item_id": "b", "output": "x"}, {"item_id": "b", "output": "x", field: "half \ud800"})
     with pytest.raises(UsageError, match=r"said\.jsonl:2: its text has half a surrogate pair"):
-        read_recorded(write(tmp_path, *rows), BOTH)
+        read_recorded(write(tmp_path, *rows), Asked(BOTH))
+
+
+def test_equal_requests_of_several_items_have_one_response(tmp_path: Path) -> None:
+    again = Measured(replace(ONE, name="again"), (Prompt("a", "What?"), Prompt("z", "Why?"), Prompt("y", "Why?")))
+    asked = Asked((FIRST, again))
+    found = read_recorded(write(tmp_path, {"suite": "again", "item_id": "y", "output": "x"}), asked).responses
+    assert found == {key(FIRST, 1): "x"}
+    assert key(FIRST, 1) == key(again, 1) == key(again, 2)
+    assert found.get(key(FIRST, 0)) is None
+    rows = ({"suite": "again", "item_id": "z", "output": "x"}, {"suite": "one", "item_id": "b", "output": "y"})
+    with pytest.raises(UsageError, match=r"said\.jsonl:2: a second, different response"):
+        read_recorded(write(tmp_path, *rows), asked)
+
+
+def test_equal_second_answers_and_blank_lines_are_no_trouble(tmp_path: Path) -> None:
+    path = write(tmp_path, {"item_id": "b", "output": "x"}, {"prompt": "What?", "output": "w"})
+    path.write_text(path.read_text() + "\n\n" + json.dumps({"prompt": "Why?", "output": "x"}))
+    found = read_recorded(path, Asked(BOTH))
+    assert found.responses == {key(FIRST, 0): "w", key(FIRST, 1): "x", key(SECOND, 1): "x"}
+    path.write_text(path.read_text() + "\nnot JSON")
+    with pytest.raises(UsageError, match=r"said\.jsonl:6: not JSON"):
+        read_recorded(path, Asked(BOTH))
+
+
+def test_one_table_serves_both_files(tmp_path: Path) -> None:
+    asked = Asked(BOTH)
+    (tmp_path / "before").mkdir()
+    now = read_recorded(write(tmp_path, {"item_id": "b", "output": "x"}), asked)
+    before = read_recorded(write(tmp_path / "before", {"prompt": "Who?", "output": "y"}), asked)
+    assert (now.responses, before.responses) == ({key(FIRST, 1): "x"}, {key(SECOND, 0): "y"})
+
+
+def test_responses_from_a_pipe_are_as_good(tmp_path: Path) -> None:
+    plain = write(tmp_path, {"item_id": "b", "output": "x"}, {"item_id": "c", "output": "y"})
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=lambda: pipe.write_bytes(plain.read_bytes()))
+    writer.start()
+    found = read_recorded(pipe, Asked(BOTH))
+    writer.join()
+    assert found.identity == read_recorded(plain, Asked(BOTH)).identity
+    assert found.responses == {key(FIRST, 1): "x", key(SECOND, 1): "y"}
+
+
+def test_a_file_that_is_changed_before_it_is_judged_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path, {"item_id": "b", "output": "x"})
+    found = read_recorded(path, Asked(BOTH)).responses
+    path.write_text(path.read_text().replace('"x"', '"z"'))
+    with pytest.raises(IntegrityError, match="was changed"):
+        found[key(FIRST, 1)]

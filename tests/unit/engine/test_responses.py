@@ -100,3 +100,23 @@ def test_another_device_or_library_has_other_responses(
     assert Responses(tmp_path, "w").missing(REQUESTS) == REQUESTS[1:]
     monkeypatch.setattr(module, "generator", lambda: {**here, **changed})
     assert Responses(tmp_path, "w").missing(REQUESTS) == REQUESTS
+
+
+def test_more_files_than_may_be_open_hold_the_same_responses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_OPEN", 1)
+    responses = Responses(tmp_path, "w")
+    for shard in range(4):
+        responses.file(shard).write_bytes(row(0, f"first {shard}") + row(shard, f"own {shard}"))
+    found = responses.read()
+    own = {request.digest: f"own {n}" for n, request in enumerate(REQUESTS) if n}
+    assert found == {REQUESTS[0].digest: "first 0", **own}
+    assert len(found) == 4
+    assert (REQUESTS[1].digest in found, "other" in found) == (True, False)
+
+
+def test_responses_that_are_forgotten_can_still_be_read_by_who_holds_them(tmp_path: Path) -> None:
+    responses = Responses(tmp_path, "w")
+    responses.file(0).write_bytes(row(0) + row(1, "no"))
+    found = responses.read()
+    responses.forget()
+    assert (found[REQUESTS[1].digest], responses.read()) == ("no", {})

@@ -10,7 +10,7 @@ import pytest
 from safetune.core.plan import PlannedStage
 from safetune.core.playbook import Launch, ModelRef, Playbook, Stage
 from safetune.engine import train
-from safetune.engine.measure import Subject
+from safetune.engine.asking import Subject
 from safetune.engine.train import training_job
 
 BOOK = Playbook("b", "p", ("us",), ModelRef("folder", "/m"), (), (), (), (), (), "stable", "d", "")

@@ -71,6 +71,20 @@ def test_the_documentation_shows_the_figures_of_the_card() -> None:
     assert [line for line in lines if line not in shown] == []
 
 
+def test_the_card_and_the_documentation_say_how_right_the_judge_is_on_first_words() -> None:
+    assert {(e["set"], e["words"]) for e in CARD["cut"]} == {(s.name, n) for s in LABELLED_SETS for n in (24, 64)}
+    assert [e["n"] for e in CARD["cut"]] == [entries(e["set"])["held out"]["n"] for e in CARD["cut"]]
+    shown = (ROOT / "docs/judges.md").read_text("utf-8")
+    lines = [f"| {e['set']} | {e['words']} | {e['accuracy']:.3f} | {e['sensitivity']:.3f} |" for e in CARD["cut"]]
+    assert [line for line in lines if line not in shown] == []
+
+
+def test_the_card_names_the_licence_of_everything_that_was_fitted_on() -> None:
+    sources = " ".join(e["set"] for e in CARD["fitted_on"])
+    assert [s.name for s in LABELLED_SETS if s.fitted and s.name.partition("-")[0] not in sources] == []
+    assert all(e["licence"] for e in CARD["fitted_on"])
+
+
 def test_the_card_holds_no_text_of_a_row() -> None:
     keys = {key for entry in CARD["sets"] for key in entry}
     assert keys == {"set", "sha256", "split", "n", "accuracy", "sensitivity", "specificity"} | {

@@ -21,6 +21,8 @@ HERE = "\u00ab"
 
 GATE = "gate: [skill, answers]"
 TRAIN = "max_steps: 10"
+RULES = "prompts: {rules: [{name: r, rule: b, probes: [a]"
+TWO_RULES = f"{RULES}, broken_by: [b]}}"
 PROMPTS = "prompts: {generator: word-problems, seed: 1, count: 40}"
 SKILL = "at_least: 0.25, why: the aim}"
 SHA = "0" * 63 + "a"
@@ -111,7 +113,7 @@ CASES = (
     Case("SP207", "owners: [team-a, team-b]", "owners: «[]", "at least 1 item, found 0"),
     Case("SP207", "owners: [team-a, team-b]", "owners: [a, b, «a]", 'the text "a" is listed twice'),
     Case("SP207", "{rows: 0.5}", "«{}", "at least 1 key, found 0"),
-    Case("SP208", PROMPTS, "prompts: «{seed: 1}", "exactly one of `file`, `generator` and `public`"),
+    Case("SP208", PROMPTS, "prompts: «{seed: 1}", "exactly one of `file`, `generator`, `public`, `rules`"),
     # meaning
     Case("SP301", "{name: held,", "{name: «rows,", 'the source "rows" is defined before, at'),
     Case("SP301", "- harmless\n", "- harmless\n  - «harmless\n", 'the suite "harmless" is listed before'),
@@ -167,6 +169,17 @@ CASES = (
     Case("SP313", PROMPTS, PROMPTS[:-1] + ", «format: csv}", "`format` has no effect with prompts from a generator"),
     Case("SP313", PROMPTS, FILE[:-1] + ", «header: true}", "`header` has no effect with the format jsonl"),
     Case("SP313", "judge: numeric", "judge: numeric\n    «slice: family", "`slice` has no effect with prompts from a"),
+    Case("SP313", PROMPTS, f"{FILE[:-1]}, text: a, columns: {{«prompt: x}}}}", "`prompt` has no effect with `text`"),
+    Case("SP313", PROMPTS, f"{FILE[:-1]}, languages: {{en: x}}, «text: a}}", "`text` has no effect with `languages`"),
+    Case("SP313", PROMPTS, f"{FILE[:-1]}, columns: {{«choices: x}}}}", "no effect with the evaluator generation"),
+    Case("SP313", "judge: numeric", "judge: numeric\n    evaluator: likelihood\n    «max_perplexity: 9", "writes no"),
+    Case("SP313", PROMPTS, f"{FILE}\n    attacks: [hex]\n    «slice: kind", "`slice` has no effect with `attacks`"),
+    Case("SP313", PROMPTS, f"{FILE[:-1]}, languages: {{en: x}}}}\n    «slice: kind", "the language is the slice"),
+    Case("SP313", PROMPTS, f"{RULES}, broken_by: [b]}}]}}\n    «cluster: kind", "`cluster` has no effect with prompts"),
+    Case(
+        "SP301", PROMPTS, f"{TWO_RULES}, {{name: «r, rule: c, probes: [d], kept_by: [e]}}]}}", 'the rule "r" is defined'
+    ),
+    Case("SP319", PROMPTS, f"{RULES.replace('[{', '[«{')}}}]}}", 'nothing would show that the rule "r" was broken'),
     Case("SP316", GATE, "gate: [skill]", 'the guardrail "answers" is in no gate'),
     Case("SP317", SKILL, "«at_most: 0.25, why: the aim}", "accuracy is worse when it is lower", "use `at_least`"),
     # other files

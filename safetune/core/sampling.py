@@ -1,0 +1,68 @@
+"""Which items of a suite are used: chosen by digest, so that the choice is the same everywhere and lasts.
+
+A cluster is kept or left as a whole, and lies on one side of the sealed split as a whole: variants of one prompt in
+both parts would let the sealed part leak into the open one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from safetune.core.digest import digest
+from safetune.core.evidence import Prompt
+from safetune.core.suite import Sampling
+
+ALL, OPEN, SEALED = "all", "open", "sealed"
+PARTS = (ALL, OPEN, SEALED)
+
+_RANGE = 16**64  # how many SHA-256 values there are
+
+
+def cluster_key(prompt: Prompt) -> str:
+    """Return what a prompt is sampled by: its cluster, or its own id where it has none."""
+    return prompt.cluster or prompt.item_id
+
+
+def choose(prompts: Sequence[Prompt], sampling: Sampling, part: str = ALL) -> tuple[Prompt, ...]:
+    """Return the prompts of one part, in their order.
+
+    `sample` keeps the clusters with the smallest digests; what is kept is then split, so that `open` and `sealed`
+    together are `all` and have no cluster in common. Without a sealed share every part is `all`.
+
+    Raises:
+        ValueError: for a part that does not exist.
+    """
+    if part not in PARTS:
+        raise ValueError(f"no part of a suite is called {part!r}")
+    keys = dict.fromkeys(cluster_key(prompt) for prompt in prompts)
+    if 0 < sampling.sample < len(keys):
+        keys = dict.fromkeys(sorted(keys, key=lambda key: _place("sample", sampling.seed, key))[: sampling.sample])
+    if part != ALL and sampling.sealed > 0:
+        keys = {key: None for key in keys if is_sealed(key, sampling) == (part == SEALED)}
+    return tuple(prompt for prompt in prompts if cluster_key(prompt) in keys)
+
+
+def is_sealed(key: str, sampling: Sampling) -> bool:
+    """Say whether a cluster is among those that only gates read; it depends on nothing but its key and the settings."""
+    return _place("sealed", sampling.seed, key) < sampling.sealed
+
+
+def _place(purpose: str, seed: int, key: str) -> float:
+    """Return a number in [0, 1). The two purposes have their own, else a sample would be the sealed part."""
+    return int(digest([purpose, seed, key]), 16) / _RANGE
+
+
+def leaked(prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Prompt, Prompt] | None:
+    """Return two prompts that ask the same and lie on both sides of the sealed split, or None.
+
+    Capitals and spaces do not make a prompt another one.
+    """
+    if sampling.sealed <= 0:
+        return None
+    seen: dict[str, Prompt] = {}
+    for prompt in prompts:
+        words = " ".join("\n".join((prompt.text, *prompt.choices)).casefold().split())
+        other = seen.setdefault(words, prompt)
+        if other is not prompt and is_sealed(cluster_key(prompt), sampling) != is_sealed(cluster_key(other), sampling):
+            return other, prompt
+    return None

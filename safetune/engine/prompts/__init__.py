@@ -1,0 +1,170 @@
+"""The prompts of a suite: from rows, a seeded generator or rules; sampled, split, and put under its attacks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from safetune.core.digest import JSON, digest
+from safetune.core.errors import SafetuneError, UsageError
+from safetune.core.evidence import Prompt
+from safetune.core.plan import Fact
+from safetune.core.sampling import ALL, OPEN, SEALED, choose, cluster_key, leaked
+from safetune.core.suite import INCOHERENT, LIKELIHOOD, UNJUDGED, Suite
+from safetune.engine.prompts.attacks import attack_versions, attacked
+from safetune.engine.prompts.columns import prompts_of
+from safetune.engine.prompts.files import Row, locate, read_rows
+from safetune.engine.prompts.rules import rule_prompts
+from safetune.plugins import load
+from safetune.protocols import Judge, PromptGenerator
+from safetune.state.files import sha256_file
+from safetune.state.public import DATA_ROOT_VARIABLE
+
+__all__ = ["ALL", "DATA_ROOT_VARIABLE", "OPEN", "SEALED", "load_prompts", "locate", "suite_fact"]
+
+_ENGINE = "engine"  # the kind of prompts that another tool has
+
+
+def load_prompts(suite: Suite, part: str = ALL) -> tuple[Prompt, ...]:
+    """Return the prompts of one part of a suite: `sealed` is for gates, `open` for everything else, `all` is both.
+
+    They are in file order, under one attack after the other. A suite that seals nothing has the same prompts in every
+    part. A suite that another tool runs has none: the tool asks the model itself.
+
+    Raises:
+        UsageError: when a file is missing or a row is not usable (with file and line), when a prompt lies in both
+            parts, or when nothing is left.
+        IntegrityError: when a public file is not the pinned one.
+    """
+    if suite.prompts.kind == _ENGINE:
+        return ()  # the tool has prompts of its own
+    everything = _read(suite)
+    if not everything:
+        raise UsageError(f"suite {suite.name} has no prompts")
+    _check(suite, everything)
+    kept = choose(everything, suite.sampling, part)
+    if not kept:
+        raise UsageError(
+            f"suite {suite.name} has no prompts in its {part} part",
+            hint=f"it has {len(everything)} in all; change `sampling`",
+        )
+    prompts = attacked(suite, kept)
+    _check_distinct(suite, prompts)
+    return prompts
+
+
+def _read(suite: Suite) -> tuple[Prompt, ...]:
+    if suite.prompts.kind == "generator":
+        return _generated(suite)
+    if suite.prompts.kind == "rules":
+        return rule_prompts(suite)
+    return tuple(prompt for n, row in enumerate(read_rows(suite), start=1) for prompt in _of_row(suite, n, row))
+
+
+def _of_row(suite: Suite, number: int, row: Row) -> tuple[Prompt, ...]:
+    try:
+        prompts = prompts_of(suite, number, row)
+        for p in prompts:
+            "".join(
+                (p.item_id, p.text, p.slice, p.cluster, p.reference, *p.choices, p.prefill, p.system or "")
+            ).encode()
+    except (ValueError, RecursionError) as error:  # half a character, NaN, or a structure without end
+        raise row.refuse(f"cannot be used: {error}") from error
+    return prompts
+
+
+def _generated(suite: Suite) -> tuple[Prompt, ...]:
+    generator: PromptGenerator = load("prompts", suite.prompts.location)  # type: ignore[assignment]
+    seed, count = suite.prompts.options["seed"], suite.prompts.options["count"]
+    return generator.prompts(_integer(seed), _integer(count))
+
+
+def _integer(value: JSON) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"expected a whole number, found {value!r}")
+    return value
+
+
+def _check(suite: Suite, prompts: tuple[Prompt, ...]) -> None:
+    _check_distinct(suite, prompts)
+    if suite.evaluator == LIKELIHOOD and any(len(p.choices) < 2 for p in prompts):
+        raise UsageError(f"suite {suite.name}: the evaluator likelihood needs choices, and its prompts have none")
+    if two := leaked(prompts, suite.sampling):
+        raise UsageError(
+            f"suite {suite.name}: items {two[0].item_id} and {two[1].item_id} ask the same, and only one is sealed",
+            hint="give them the same cluster, or leave one out",
+        )
+
+
+def _check_distinct(suite: Suite, prompts: tuple[Prompt, ...]) -> None:
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.item_id in seen:
+            raise UsageError(f"suite {suite.name} has items with the same id: {prompt.item_id}")
+        seen.add(prompt.item_id)
+
+
+def _check_labels(suite: Suite) -> None:
+    """Refuse a metric over a label that nobody gives: its rate would be 0 for any model."""
+    try:
+        judge: Judge = load("judge", suite.judge.name, suite.judge.options)  # type: ignore[assignment]
+    except UsageError:
+        return  # said once, where the plugins are surveyed
+    shown = {control.label for control in judge.controls}
+    if not shown and suite.prompts.kind == _ENGINE:
+        return  # another tool's labels, which nobody here has seen; a gate does not rely on them
+    for metric in suite.metrics:
+        for label in metric.counts:
+            if label not in shown | {UNJUDGED, INCOHERENT}:
+                raise UsageError(
+                    f'suite {suite.name}: metric {metric.name} counts the label "{label}", which the judge '
+                    f"{suite.judge.name} does not show in its controls; it shows: {', '.join(sorted(shown))}"
+                )
+
+
+def suite_fact(suite: Suite) -> Fact:
+    """Return what a plan needs to know of a suite: identity, items and clusters of what a gate reads, or the problem.
+
+    The identity follows the definition, the very prompts, and the versions of the attacks. It never raises.
+    """
+    try:
+        _check_labels(suite)
+        if suite.prompts.kind == _ENGINE:
+            return _foreign_fact(suite)
+        prompts = load_prompts(suite, SEALED)
+        parts: dict[str, JSON] = {"definition": suite.digest, "prompts": digest([asdict(p) for p in prompts])}
+        if suite.judge.card:
+            parts["card"] = _card_digest(suite)
+        if suite.attacks:
+            parts["attacks"] = attack_versions(suite)
+    except SafetuneError as error:
+        return Fact(suite.name, "", None, f"{error.message}{f'; {error.hint}' if error.hint else ''}")
+    clusters = len({cluster_key(p) for p in prompts})
+    return Fact(suite.name, digest(parts), len(prompts), note=_note(suite, len(prompts)), clusters=clusters)
+
+
+def _card_digest(suite: Suite) -> str:
+    path = Path(suite.judge.card)
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise UsageError(
+            f"suite {suite.name}: card {path.name} cannot be read: {error.strerror}", hint="safetune judge calibrate"
+        ) from error
+
+
+def _foreign_fact(suite: Suite) -> Fact:
+    """Return what is known of a suite that another tool runs: how many items it will have, where the suite says so."""
+    from safetune.engine.foreign_suites import foreign_problem  # here, since most plans know no such suite
+
+    expected = suite.prompts.options.get("expected")
+    size = expected if isinstance(expected, int) and not isinstance(expected, bool) else None
+    problem, note = foreign_problem(suite), f"{suite.prompts.location} asks the model itself"
+    return Fact(suite.name, "" if problem else suite.digest, size, problem, note)
+
+
+def _note(suite: Suite, size: int) -> str:
+    """Say what of the suite a gate reads, and whether that is less than the suite itself asks for."""
+    sealed = f"a gate reads the sealed {size}" if suite.sampling.sealed > 0 else ""
+    few = f"{size} items, the suite asks for {suite.about.min_samples}" if size < suite.about.min_samples else ""
+    return "; ".join(part for part in (sealed, few) if part)

@@ -1,0 +1,165 @@
+"""Lines of a file that are read again when they are wanted, so that memory does not grow with what they hold."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TypeVar, overload
+
+from safetune.core.errors import IntegrityError
+from safetune.state.atomic import machine_errors, write_all
+from safetune.state.files import open_regular
+
+T = TypeVar("T")
+_CHUNK = 64 * 1024
+
+
+class LineFile:
+    """A file that is read by place and, where it is a temporary one, grows; closed when nobody holds it any more."""
+
+    __slots__ = ("_descriptor", "_stream", "_unwritten", "_written")
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._descriptor = stream, stream.fileno()
+        self._unwritten = bytearray()
+        self._written = 0
+
+    def __del__(self) -> None:
+        self._stream.close()
+
+    @classmethod
+    def stored(cls, path: Path) -> LineFile:
+        """Return a file that is only read.
+
+        Raises:
+            IntegrityError: when it is not a regular file.
+            OSError: when it cannot be opened.
+        """
+        return cls(open_regular(path))
+
+    @classmethod
+    def temporary(cls, folder: Path | None = None) -> LineFile:
+        """Return an empty file without a name, in `folder` or where the machine keeps such files.
+
+        Raises:
+            MachineError: when the machine refuses.
+        """
+        with machine_errors("make a temporary file"):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+            return cls(tempfile.TemporaryFile(dir=folder, buffering=0))
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield every line from the first on, with its line end; only the last one may have none.
+
+        Raises:
+            MachineError: when the machine refuses.
+        """
+        place, rest = 0, b""
+        while chunk := self.read(place, _CHUNK):
+            place += len(chunk)
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                yield line + b"\n"
+        if rest:
+            yield rest
+
+    def read(self, place: int, size: int) -> bytes:
+        """Return up to `size` bytes from `place` on.
+
+        Raises:
+            MachineError: when the machine refuses.
+        """
+        if self._unwritten:
+            self._flush()
+        try:  # not a `with`: this is done for every single item
+            return os.pread(self._descriptor, size, place)
+        except OSError as error:
+            with machine_errors("read a file of an evaluation"):
+                raise error
+
+    def append(self, line: bytes) -> int:
+        """Add a line, and its end, to a temporary file; return its place.
+
+        Raises:
+            MachineError: when the machine refuses.
+        """
+        place = self._written + len(self._unwritten)
+        self._unwritten += line
+        self._unwritten += b"\n"
+        if len(self._unwritten) >= _CHUNK:
+            self._flush()
+        return place
+
+    def _flush(self) -> None:
+        with machine_errors("write a temporary file"):
+            write_all(self._descriptor, bytes(self._unwritten))
+        self._written += len(self._unwritten)
+        self._unwritten.clear()
+
+
+class Lines(Sequence[T]):
+    """Some lines of a file, each decoded whenever it is read; equal to any sequence of equal things.
+
+    A line that is no longer the one that was noted is an IntegrityError.
+    """
+
+    __slots__ = ("_decode", "_file", "_places", "_sizes", "_sums")
+
+    def __init__(self, file: LineFile, decode: Callable[[bytes], T]) -> None:
+        self._file, self._decode = file, decode
+        self._places, self._sizes, self._sums = array("Q"), array("I"), array("q")
+
+    def note(self, place: int, line: bytes) -> None:
+        """Take in a line of the file."""
+        self._places.append(place)
+        self._sizes.append(len(line))
+        self._sums.append(hash(line))
+
+    def append(self, line: bytes) -> None:
+        """Write one more line to the (temporary) file, and take it in.
+
+        Raises:
+            MachineError: when the machine refuses.
+        """
+        self.note(self._file.append(line), line)
+
+    def raw(self) -> Iterator[bytes]:
+        """Yield the lines as they are, without line ends."""
+        begin, chunk = 0, b""
+        for place, size, known in zip(self._places, self._sizes, self._sums, strict=True):
+            if not begin <= place <= place + size <= begin + len(chunk):
+                begin, chunk = place, self._file.read(place, max(size, _CHUNK))
+            yield _checked(chunk[place - begin : place - begin + size], known)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._decode, self.raw())
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T]: ...
+    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
+        if isinstance(at, slice):
+            return tuple(self[n] for n in range(*at.indices(len(self))))
+        line = self._file.read(self._places[at], self._sizes[at])
+        return self._decode(_checked(line, self._sums[at]))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _checked(line: bytes, known: int) -> bytes:
+    if hash(line) != known:
+        raise IntegrityError("a file of this evaluation was changed while it was read", hint="safetune verify")
+    return line
