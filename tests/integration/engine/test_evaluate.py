@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_base_model_is_refused(lab: Any) -> None:
 
 
 def test_a_broken_judge_is_reported_and_exits_6(lab: Any) -> None:
-    for broken, said in (("raises", "RuntimeError: the judge broke"), ("not finite", "score for item p")):
+    for broken, said in (("raises", "RuntimeError: the judge broke"), ("not finite", "its score is nan")):
         lab.environment["PLANTED"] = broken
         done = lab.do("evaluate", lab.playbook, "base")
         assert done.code == 6
