@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from safetune.core.evidence import Prompt
@@ -63,7 +63,7 @@ def _group(title: str, suites: list[Suite]) -> Iterator[str]:
         yield f"| {' | '.join((*cells, f'`{suite.judge.name}`', suite.about.licence))} |"
 
 
-def _clusters(suite: Suite, prompts: tuple[Prompt, ...]) -> str:
+def _clusters(suite: Suite, prompts: Sequence[Prompt]) -> str:
     """Return how many clusters there are and what makes one."""
     column = _column(suite, "cluster")
     if suite.attacks:
@@ -77,7 +77,7 @@ def _clusters(suite: Suite, prompts: tuple[Prompt, ...]) -> str:
     return f"{len({cluster_key(p) for p in prompts}):,} by {unit}"
 
 
-def _slices(suite: Suite, prompts: tuple[Prompt, ...]) -> str:
+def _slices(suite: Suite, prompts: Sequence[Prompt]) -> str:
     """Return how many slices there are and what makes one."""
     number = len({p.slice for p in prompts if p.slice})
     if not number:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 
 from safetune.core.evidence import BASELINE, CANDIDATE, Item, SuiteEvidence
 
@@ -77,13 +76,16 @@ class Reading:
     def __init__(self, evidence: SuiteEvidence) -> None:
         self.expected = evidence.expected
         self.now, self.before = Arm(evidence.suite, CANDIDATE), Arm(evidence.suite, BASELINE)
-        aligned = True
-        for now, before in zip_longest(evidence.candidate, evidence.baseline):
-            if now is not None:
-                self.now.add(now)
+        aligned, rest = True, iter(evidence.baseline)
+        for now in evidence.candidate:
+            before = next(rest, None)
+            self.now.add(now)
             if before is not None:
                 self.before.add(before, now)
-            aligned = aligned and now is not None and before is not None and _asked(now) == _asked(before)
+            aligned = aligned and before is not None and _asked(now) == _asked(before)
+        for before in rest:
+            self.before.add(before)
+            aligned = False
         self.the_same = aligned or (len(self.now) == len(self.before) and _both_asked(evidence))
 
     def matched(self) -> Iterator[tuple[int, int]]:

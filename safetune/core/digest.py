@@ -18,9 +18,7 @@ def canonical(value: JSON) -> bytes:
         ValueError: for NaN, an infinity, or text that UTF-8 cannot hold (half a surrogate pair).
         TypeError: for a value that is not JSON.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
-    ).encode("utf-8")
+    return _ENCODER.encode(value).encode("utf-8")
 
 
 def _plain(value: object) -> object:
@@ -30,6 +28,10 @@ def _plain(value: object) -> object:
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return list(value)
     raise TypeError(f"not a JSON value: {type(value).__name__}")
+
+
+# Made once: `json.dumps` makes one for every call, and this is called for every item and prompt.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def sha256_hex(data: bytes) -> str:

@@ -222,7 +222,7 @@ def _undoubted(question: _Question, decide_it: Callable[[_Question], LimitResult
         return result
     if decide_it(replace(question, hopeful=True)).verdict is Verdict.FAIL:
         return result
-    reason = f"{unjudged} response(s) are in a language that this judge has no card for, and they would decide"
+    reason = f"{unjudged} response(s) could not be judged (another language, no readable answer), and they would decide"
     return replace(result, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 

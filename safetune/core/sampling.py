@@ -6,7 +6,8 @@ both parts would let the sealed part leak into the open one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 
 from safetune.core.digest import digest
 from safetune.core.evidence import Prompt
@@ -24,6 +25,11 @@ def cluster_key(prompt: Prompt) -> str:
 
 
 def choose(prompts: Sequence[Prompt], sampling: Sampling, part: str = ALL) -> tuple[Prompt, ...]:
+    """Return the prompts of one part, as `chosen` does, all at once."""
+    return tuple(chosen(prompts, sampling, part))
+
+
+def chosen(prompts: Sequence[Prompt], sampling: Sampling, part: str = ALL) -> Iterable[Prompt]:
     """Return the prompts of one part, in their order.
 
     `sample` keeps the clusters with the smallest digests; what is kept is then split, so that `open` and `sealed`
@@ -34,12 +40,14 @@ def choose(prompts: Sequence[Prompt], sampling: Sampling, part: str = ALL) -> tu
     """
     if part not in PARTS:
         raise ValueError(f"no part of a suite is called {part!r}")
+    if sampling.sample <= 0 and (part == ALL or sampling.sealed <= 0):
+        return prompts
     keys = dict.fromkeys(cluster_key(prompt) for prompt in prompts)
     if 0 < sampling.sample < len(keys):
         keys = dict.fromkeys(sorted(keys, key=lambda key: _place("sample", sampling.seed, key))[: sampling.sample])
     if part != ALL and sampling.sealed > 0:
         keys = {key: None for key in keys if is_sealed(key, sampling) == (part == SEALED)}
-    return tuple(prompt for prompt in prompts if cluster_key(prompt) in keys)
+    return (prompt for prompt in prompts if cluster_key(prompt) in keys)
 
 
 def is_sealed(key: str, sampling: Sampling) -> bool:
@@ -59,10 +67,10 @@ def leaked(prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Prompt, Promp
     """
     if sampling.sealed <= 0:
         return None
-    seen: dict[str, Prompt] = {}
-    for prompt in prompts:
+    seen: dict[bytes, int] = {}  # where a prompt is first asked, by digest: the texts of all prompts may be too many
+    for n, prompt in enumerate(prompts):
         words = " ".join("\n".join((prompt.text, *prompt.choices)).casefold().split())
-        other = seen.setdefault(words, prompt)
-        if other is not prompt and is_sealed(cluster_key(prompt), sampling) != is_sealed(cluster_key(other), sampling):
-            return other, prompt
+        first = seen.setdefault(blake2b(words.encode("utf-8", "surrogatepass"), digest_size=16).digest(), n)
+        if first != n and is_sealed(cluster_key(prompt), sampling) != is_sealed(cluster_key(prompts[first]), sampling):
+            return prompts[first], prompt
     return None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from safetune.core.card import Card, parse
+from safetune.core.card import Card, model_name, parse
 from safetune.core.digest import JSON
 from safetune.core.errors import SafetuneError, UsageError
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, Judgement, Prompt, SuiteEvidence
@@ -34,7 +34,7 @@ class Measured:
     """A suite with its prompts read once."""
 
     suite: Suite
-    prompts: tuple[Prompt, ...]
+    prompts: Sequence[Prompt]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class _Judging:
             return _broken(self._measured, self._version, "max_perplexity needs the base model to be asked")
         models = tuple(respondents.identity(asked) for asked in asked_by(self._judge))
         card = _card(suite, self._version, models)
-        readable = frozenset(getattr(self._judge, "languages", ())) | (card.languages() if card else frozenset())
+        readable = _languages(self._judge) | (card.languages() if card else frozenset())
         said = self._judge_all(respondents.ask, readable)
         told: dict[str, JSON] = {"languages": sorted(readable)} if readable else {}
         told |= {"card": card.digest} if card else {}
@@ -280,6 +280,15 @@ def _detector() -> Callable[[str], tuple[str, float]]:
     return load("detector", "language")  # type: ignore[return-value]
 
 
+def _languages(judge: AnyJudge) -> frozenset[str]:
+    """Return the languages that a judge may judge without a card of the suite's; empty where it reads none at all.
+
+    One that asks a model has shown its controls, which are English, and nothing else.
+    """
+    own = frozenset(getattr(judge, "languages", ()))
+    return own or (frozenset({"en"}) if asked_by(judge) else frozenset())
+
+
 def _card(suite: Suite, version: str, models: Sequence[str]) -> Card | None:
     """Return the card that a suite names for its judge.
 
@@ -293,7 +302,7 @@ def _card(suite: Suite, version: str, models: Sequence[str]) -> Card | None:
         card = parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"suite {suite.name}: card {path.name} cannot be used: {error}") from error
-    if problem := card.problem(suite.judge.name, version, models[0] if len(models) == 1 else ""):
+    if problem := card.problem(suite.judge.name, version, model_name(models)):
         raise UsageError(f"suite {suite.name}: card {path.name}: {problem}", hint="safetune judge calibrate")
     return card
 

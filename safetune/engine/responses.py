@@ -12,11 +12,14 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from safetune.core.digest import JSON, canonical, digest
+from safetune.core.errors import UsageError
 from safetune.core.evidence import Prompt
-from safetune.core.suite import LIKELIHOOD, Decoding, Suite
+from safetune.core.suite import LIKELIHOOD, Decoding, Named, Suite
+from safetune.plugins import load, names
 from safetune.state.atomic import machine_errors
 from safetune.state.device import generator
 from safetune.state.index import Index
@@ -57,11 +60,32 @@ def request(prompt: Prompt, suite: Suite) -> Request:
     if suite.evaluator == LIKELIHOOD:
         also |= {"kind": LIKELIHOOD, "choices": list(prompt.choices)}
         also |= {} if prompt.text else {"template": "none"}
+    elif version := _decides_early(suite.judge):
+        also |= {"judge": suite.judge.name, "judge_version": version}
     if prompt.prefill:
         also["prefill"] = prompt.prefill
     if prompt.system is not None:
         also["system"] = prompt.system
     return ask(prompt.text, suite.decoding, also)
+
+
+def _decides_early(judge: Named) -> str:
+    """Return the version of a judge that says when generation may stop: the response rests on it. Empty for others.
+
+    One with options is not asked: a worker makes judges by their name alone.
+    """
+    return "" if judge.options else _early_version(judge.name)
+
+
+@cache
+def _early_version(name: str) -> str:
+    if name not in names("judge"):
+        return ""
+    try:
+        judge = load("judge", name)
+    except UsageError:  # it cannot be made without options
+        return ""
+    return str(getattr(judge, "version", "")) if hasattr(judge, "decided") else ""
 
 
 def ask(text: str, decoding: Decoding, also: Mapping[str, JSON]) -> Request:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from safetune.core.digest import sha256_hex, short
@@ -31,6 +33,37 @@ def locate_public(location: str, source: str, whose: str) -> Path:
     return path
 
 
+def pinned_lines(path: Path, sha256: str, whose: str) -> Iterator[str]:
+    """Yield the lines of a file like that of `read_pinned`, without line ends: only a line feed ends a line.
+
+    The file is hashed before its first line is given, and again on the way, so that the caller gets nothing of
+    another file and no memory is needed for all of it.
+
+    Raises:
+        UsageError: when it cannot be read, or is not UTF-8.
+        IntegrityError: when it is another file.
+    """
+    try:
+        with path.open("rb") as stream:
+            before, seen = hashlib.file_digest(stream, "sha256").hexdigest(), hashlib.sha256()
+            _check_pinned(path, before, sha256, whose)
+            stream.seek(0)
+            for number, line in enumerate(stream):
+                seen.update(line)
+                yield line.removesuffix(b"\n").decode("utf-8" if number else "utf-8-sig")
+            _check_pinned(path, seen.hexdigest(), before, whose)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{whose}: cannot read {path.name}: {error}") from error
+
+
+def _check_pinned(path: Path, found: str, sha256: str, whose: str) -> None:
+    if sha256 and found != sha256:
+        raise IntegrityError(
+            f"{whose}: {path.name} has sha256 {short(found)}, pinned is {short(sha256)}",
+            hint="restore the pinned file, or pin the new one in the suite definition",
+        )
+
+
 def read_pinned(path: Path, sha256: str, whose: str) -> str:
     """Return the text of a file whose bytes have the given SHA-256; an empty one pins nothing.
 
@@ -42,12 +75,7 @@ def read_pinned(path: Path, sha256: str, whose: str) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{whose}: cannot read {path.name}: {error}") from error
-    found = sha256_hex(data)
-    if sha256 and found != sha256:
-        raise IntegrityError(
-            f"{whose}: {path.name} has sha256 {short(found)}, pinned is {short(sha256)}",
-            hint="restore the pinned file, or pin the new one in the suite definition",
-        )
+    _check_pinned(path, sha256_hex(data), sha256, whose)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

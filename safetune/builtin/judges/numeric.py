@@ -42,7 +42,7 @@ class NumericJudge:
         return Judgement("correct", 1.0) if correct else Judgement("wrong", 0.0)
 
     def decided(self, prompt: str, partial: str) -> bool:
-        """Say whether a line of `partial` ends in `#### NUMBER` already; then nothing that follows changes the label."""
+        """Say whether a line of `partial` ends in `#### NUMBER` already: no continuation changes the label then."""
         found = pattern(_FINAL).search(_plain(partial[:HEAD]))
         return found is not None and found.end() < len(_plain(partial[:HEAD]))
 

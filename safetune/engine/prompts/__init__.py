@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from safetune.core.digest import JSON, digest
+from safetune.core.digest import JSON, canonical, digest
 from safetune.core.errors import SafetuneError, UsageError
 from safetune.core.evidence import Prompt
 from safetune.core.plan import Fact
-from safetune.core.sampling import ALL, OPEN, SEALED, choose, cluster_key, leaked
+from safetune.core.sampling import ALL, OPEN, SEALED, chosen, cluster_key, leaked
 from safetune.core.suite import INCOHERENT, LIKELIHOOD, UNJUDGED, Suite
 from safetune.engine.prompts.attacks import attack_versions, attacked
 from safetune.engine.prompts.columns import prompts_of
 from safetune.engine.prompts.files import Row, locate, read_rows
+from safetune.engine.prompts.kept import keep
 from safetune.engine.prompts.rules import rule_prompts
 from safetune.plugins import load
 from safetune.protocols import Judge, PromptGenerator
@@ -25,7 +27,7 @@ __all__ = ["ALL", "DATA_ROOT_VARIABLE", "OPEN", "SEALED", "load_prompts", "locat
 _ENGINE = "engine"  # the kind of prompts that another tool has
 
 
-def load_prompts(suite: Suite, part: str = ALL) -> tuple[Prompt, ...]:
+def load_prompts(suite: Suite, part: str = ALL) -> Sequence[Prompt]:
     """Return the prompts of one part of a suite: `sealed` is for gates, `open` for everything else, `all` is both.
 
     They are in file order, under one attack after the other. A suite that seals nothing has the same prompts in every
@@ -38,27 +40,28 @@ def load_prompts(suite: Suite, part: str = ALL) -> tuple[Prompt, ...]:
     """
     if suite.prompts.kind == _ENGINE:
         return ()  # the tool has prompts of its own
-    everything = _read(suite)
+    everything = keep(_read(suite))
     if not everything:
         raise UsageError(f"suite {suite.name} has no prompts")
     _check(suite, everything)
-    kept = choose(everything, suite.sampling, part)
+    kept = keep(chosen(everything, suite.sampling, part))
     if not kept:
         raise UsageError(
             f"suite {suite.name} has no prompts in its {part} part",
             hint=f"it has {len(everything)} in all; change `sampling`",
         )
-    prompts = attacked(suite, kept)
-    _check_distinct(suite, prompts)
+    prompts = keep(attacked(suite, kept))
+    if prompts is not everything:
+        _check_distinct(suite, prompts)
     return prompts
 
 
-def _read(suite: Suite) -> tuple[Prompt, ...]:
+def _read(suite: Suite) -> Sequence[Prompt] | Iterator[Prompt]:
     if suite.prompts.kind == "generator":
         return _generated(suite)
     if suite.prompts.kind == "rules":
         return rule_prompts(suite)
-    return tuple(prompt for n, row in enumerate(read_rows(suite), start=1) for prompt in _of_row(suite, n, row))
+    return (prompt for n, row in enumerate(read_rows(suite), start=1) for prompt in _of_row(suite, n, row))
 
 
 def _of_row(suite: Suite, number: int, row: Row) -> tuple[Prompt, ...]:
@@ -85,7 +88,7 @@ def _integer(value: JSON) -> int:
     return value
 
 
-def _check(suite: Suite, prompts: tuple[Prompt, ...]) -> None:
+def _check(suite: Suite, prompts: Sequence[Prompt]) -> None:
     _check_distinct(suite, prompts)
     if suite.evaluator == LIKELIHOOD and any(len(p.choices) < 2 for p in prompts):
         raise UsageError(f"suite {suite.name}: the evaluator likelihood needs choices, and its prompts have none")
@@ -96,7 +99,7 @@ def _check(suite: Suite, prompts: tuple[Prompt, ...]) -> None:
         )
 
 
-def _check_distinct(suite: Suite, prompts: tuple[Prompt, ...]) -> None:
+def _check_distinct(suite: Suite, prompts: Sequence[Prompt]) -> None:
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.item_id in seen:
@@ -132,7 +135,7 @@ def suite_fact(suite: Suite) -> Fact:
         if suite.prompts.kind == _ENGINE:
             return _foreign_fact(suite)
         prompts = load_prompts(suite, SEALED)
-        parts: dict[str, JSON] = {"definition": suite.digest, "prompts": digest([asdict(p) for p in prompts])}
+        parts: dict[str, JSON] = {"definition": suite.digest, "prompts": _digest(prompts)}
         if suite.judge.card:
             parts["card"] = _card_digest(suite)
         if suite.attacks:
@@ -141,6 +144,16 @@ def suite_fact(suite: Suite) -> Fact:
         return Fact(suite.name, "", None, f"{error.message}{f'; {error.hint}' if error.hint else ''}")
     clusters = len({cluster_key(p) for p in prompts})
     return Fact(suite.name, digest(parts), len(prompts), note=_note(suite, len(prompts)), clusters=clusters)
+
+
+def _digest(prompts: Sequence[Prompt]) -> str:
+    """Return the digest of the list of all prompts as JSON, made of one after the other."""
+    seen = hashlib.sha256(b"[")
+    for n, prompt in enumerate(prompts):
+        seen.update(b"," if n else b"")
+        seen.update(canonical({name: getattr(prompt, name) for name in Prompt.__slots__}))
+    seen.update(b"]")
+    return seen.hexdigest()
 
 
 def _card_digest(suite: Suite) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from safetune.core.digest import JSON
@@ -23,7 +23,7 @@ def attack_versions(suite: Suite) -> list[JSON]:
     return [[named.name, str(getattr(_attack(named), "version", ""))] for named in suite.attacks]
 
 
-def attacked(suite: Suite, prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+def attacked(suite: Suite, prompts: Sequence[Prompt]) -> Iterable[Prompt]:
     """Return the prompts under every attack of the suite; unchanged where it has none.
 
     Raises:
@@ -33,14 +33,18 @@ def attacked(suite: Suite, prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     names = [named.name for named in suite.attacks]
     if double := next((name for name in names if names.count(name) > 1), ""):
         raise UsageError(f"suite {suite.name}: the attack {double} is listed twice; its name is the slice")
-    found: list[Prompt] = []
+    return _each(suite, prompts) if suite.attacks else prompts
+
+
+def _each(suite: Suite, prompts: Sequence[Prompt]) -> Iterator[Prompt]:
     for named in suite.attacks:
-        attack = _attack(named)
-        variants = [variant for prompt in prompts for variant in _variants(suite, named, attack, prompt)]
-        if not variants:
+        attack, applies = _attack(named), False
+        for prompt in prompts:
+            for variant in _variants(suite, named, attack, prompt):
+                applies = True
+                yield variant
+        if not applies:
             raise UsageError(f"suite {suite.name}: the attack {named.name} applies to none of its prompts")
-        found += variants
-    return tuple(found) if suite.attacks else tuple(prompts)
 
 
 def _attack(named: Named) -> Attack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from safetune.core.diagnostics import did_you_mean
 from safetune.core.digest import JSON, canonical
 from safetune.core.errors import UsageError
 from safetune.core.suite import Suite
-from safetune.state.public import locate_public, read_pinned
+from safetune.state.public import locate_public, pinned_lines, read_pinned
 
 _SUFFIXES = ("_not_prefix", "_prefix", "_not")
 
@@ -82,23 +82,26 @@ def locate(suite: Suite) -> Path:
     return path
 
 
-def read_rows(suite: Suite) -> list[Row]:
-    """Return the rows that the suite wants.
+def read_rows(suite: Suite) -> Iterator[Row]:
+    """Return the rows that the suite wants, those of JSONL one by one.
 
     Raises:
         UsageError: when the file is missing or cannot be read, or `where` names a column that a row has not.
         IntegrityError: when it is not the pinned file.
     """
     path = locate(suite)
-    text = read_pinned(path, suite.prompts.sha256, f"suite {suite.name}")
-    rows = [Row(suite.name, n, cells) for n, cells in enumerate(_parse(suite, path, text), start=1)]
+    rows = (Row(suite.name, n, cells) for n, cells in enumerate(_parse(suite, path), start=1))
     where = suite.prompts.options.get("where")
-    return [row for row in rows if _is_wanted(row, where)] if isinstance(where, Mapping) else rows
+    return (row for row in rows if _is_wanted(row, where)) if isinstance(where, Mapping) else rows
 
 
-def _parse(suite: Suite, path: Path, text: str) -> list[Mapping[str, object]]:
-    """Return the rows of a JSONL, JSON or CSV text as mappings; a CSV without header has columns "0", "1", ..."""
-    kind = str(suite.prompts.options.get("format", "jsonl"))
+def _parse(suite: Suite, path: Path) -> Iterable[Mapping[str, object]]:
+    """Return the rows of a JSONL, JSON or CSV file as mappings; a CSV without header has columns "0", "1", ..."""
+    kind, whose = str(suite.prompts.options.get("format", "jsonl")), f"suite {suite.name}"
+    if kind not in ("csv", "json"):
+        lines = pinned_lines(path, suite.prompts.sha256, whose)
+        return (_json_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
+    text = read_pinned(path, suite.prompts.sha256, whose)
     try:
         if kind == "csv":
             records = list(csv.reader(io.StringIO(text), strict=True))
@@ -107,12 +110,10 @@ def _parse(suite: Suite, path: Path, text: str) -> list[Mapping[str, object]]:
                 raise ValueError(f'two columns are called "{twice}"')
             names = header or [str(n) for n in range(max(map(len, records), default=0))]
             return [dict(zip(names, record, strict=False)) for record in records]
-        if kind == "json":
-            content = json.loads(text)
-            path_in = suite.prompts.options.get("rows")
-            content = content[path_in] if path_in else content
-            return [row if isinstance(row, dict) else {"0": row} for row in content]
-        return [_json_row(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        content = json.loads(text)
+        path_in = suite.prompts.options.get("rows")
+        content = content[path_in] if path_in else content
+        return [row if isinstance(row, dict) else {"0": row} for row in content]
     except (csv.Error, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(f"suite {suite.name}: {path.name} cannot be read as {kind}: {error}") from error
 

@@ -20,7 +20,7 @@ from safetune.plugins import load
 def loaded(
     folder: Path, rows: Sequence[Mapping[str, Any]], changes: dict[str, Any] | None = None, **options: Any
 ) -> tuple[Prompt, ...]:
-    return load_prompts(suite(folder, rows, changes, **options))
+    return tuple(load_prompts(suite(folder, rows, changes, **options)))
 
 
 def suite(
