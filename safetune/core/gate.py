@@ -133,7 +133,10 @@ class _Readings:
 
 
 def _flips(guardrails: tuple[Guardrail, ...], report: EvaluationReport, readings: _Readings) -> tuple[Flip, ...]:
-    """Return the items whose outcome changed between baseline and candidate, per metric that a guardrail names."""
+    """Return the items whose outcome changed between baseline and candidate, per metric that a guardrail names.
+
+    From an outcome that nobody could judge nothing can be said to have changed.
+    """
     found: dict[tuple[str, str, str, int], Flip] = {}
     for guardrail in guardrails:
         evidence = report.suite(guardrail.suite)
@@ -144,7 +147,7 @@ def _flips(guardrails: tuple[Guardrail, ...], report: EvaluationReport, readings
         now, before = reading.now, reading.before
         for n, m in reading.matched():
             new, old = now.labels[n], before.labels[m]
-            if (old in metric.counts) == (new in metric.counts):
+            if old == UNJUDGED or (old in metric.counts) == (new in metric.counts):
                 continue
             worse = (new in metric.counts) == (metric.worse == "higher")
             key = (evidence.suite, metric.name, now.ids[n], now.samples[n])

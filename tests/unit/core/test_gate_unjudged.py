@@ -70,3 +70,12 @@ def test_a_model_that_fails_whatever_they_say_fails() -> None:
 )
 def test_a_paired_limit_takes_the_worst_of_both_arms(now: str, before: str, expected: Verdict) -> None:
     assert gate(ATTACKS, now, before, worse_by_at_most=0.02).verdict is expected
+
+
+def test_what_was_not_judged_before_is_no_flip_and_what_is_not_judged_now_is_one() -> None:
+    suite = SuiteEvidence(
+        "suite", "d", "judge", "1", (ANSWERS,), 4, arm("cucc"), arm("uccr", BASELINE), ("compliance", "refusal")
+    )
+    rule = Guardrail("g", "suite", ANSWERS.name, Limits(at_least=0.1), "the reason")
+    flips = decide((rule,), EvaluationReport("candidate", "baseline", (suite,))).flips
+    assert [(f.item_id, f.worse) for f in flips] == [("p1", True), ("p3", False)]
