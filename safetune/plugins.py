@@ -39,6 +39,7 @@ _BUILTIN: dict[str, dict[str, str]] = {
         "wildguard": "safetune.builtin.judges.wildguard:WildGuardJudge",
     },
     "detector": {
+        "coherence": "safetune.builtin.judges.coherence:detector",
         "language": "safetune.builtin.judges.language:detector",
     },
     "attack": {

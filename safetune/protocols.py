@@ -27,11 +27,14 @@ class Control:
 class Judge(Protocol):
     """Labels one response by itself.
 
-    Optional: `languages`, a frozenset of ISO 639-1 codes that it has a calibration card for (absent or empty: it reads
-    no language), and `decided(prompt, partial) -> bool`, which says that no continuation of a response can change its
-    label, so that generation may stop; `figures(labels) -> Mapping[str, float]`, what all labels of an arm add up to
-    beyond rates. A judge with options is made from one mapping of them and raises UsageError
-    for what it does not know.
+    Optional:
+    `languages`, a frozenset of ISO 639-1 codes that it has a calibration card for (none: it reads no language);
+    `needs_prose`, True when it would take text that nobody can read for a good answer, so that the engine looks for
+    such text itself;
+    `decided(prompt, partial) -> bool`, which says that no continuation can change the label: generation stops there;
+    `figures(labels) -> Mapping[str, float]`, what all labels of an arm add up to beyond rates.
+
+    A judge with options is made from one mapping of them and raises UsageError for what it does not know.
     """
 
     name: str

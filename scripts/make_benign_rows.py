@@ -33,7 +33,7 @@ _DATA = Path(__file__).resolve().parents[1] / "playbooks" / "data"
 _MODEL = "smollm2-135m-instruct"
 # 24 tokens give back the rows that were made before word for word; 20 do not.
 _TOKENS = 24
-_BATCH = 16
+_ROWS, _POSITIONS = 16, 8_192  # of one batch
 # An end mark counts where white space or the end of the text follows, so that "CC 4.0" is not cut.
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _SHORTEST = 40  # characters; a shorter piece, such as "The thunder.", is no answer
@@ -139,20 +139,19 @@ def generate(prompts: Sequence[BenignPrompt], model: Path | None, folder: Path) 
     job.folder.mkdir(parents=True, exist_ok=True)
     # Named by what is asked, so that an answer to an earlier wording of a prompt is not taken for this one's.
     questions: dict[str, dict[str, JSON]] = {
-        p.id: {"prompt": p.prompt, "system_prompt": "", "max_new_tokens": _TOKENS} for p in prompts
+        p.id: {"prompt": p.prompt, "system": None, "max_new_tokens": _TOKENS} for p in prompts
     }
     names = {key: digest({**question, "model": str(base)}) for key, question in questions.items()}
     asked, answered = job.folder / "requests.jsonl", job.folder / "responses.jsonl"
     write_atomic(asked, b"".join(canonical({**q, "digest": names[k]}) + b"\n" for k, q in questions.items()))
-    content: dict[str, JSON] = {
-        "job": "generate",
+    subject: dict[str, JSON] = {
+        "label": _MODEL,
         "model": {"base": str(base), "base_digest": _MODEL, "adapters": []},
         "requests": str(asked),
         "responses": str(answered),
-        "batch_size": _BATCH,
-        "threads": 1,
     }
-    write_job(job.folder, content)
+    content: dict[str, JSON] = {"job": "generate", "threads": 1, "batch_rows": _ROWS, "batch_tokens": _POSITIONS}
+    write_job(job.folder, {**content, "subjects": [subject]})
     run_jobs([(job, f"answers of {_MODEL}", cast(Launcher, load("launcher", "local")))], _say)
     rows = map(json.loads, answered.read_text(encoding="utf-8").splitlines())
     outputs = {str(r["digest"]): str(r["output"]) for r in rows}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safetune.core.digest import JSON, digest, sha256_hex
@@ -12,6 +12,7 @@ from safetune.core.intervals import clopper_pearson_lower, clopper_pearson_upper
 
 SCHEMA, OLD_SCHEMA = "safetune-judge-card/2", "safetune-judge-card/1"
 UNKNOWN_LANGUAGE = "und"  # ISO 639-2: undetermined
+CHANCE = 0.5  # the share that is right when a coin decides between two labels
 LEAST_ROWS = 30  # of each side, before a card speaks for a language: the least sample of a guardrail too
 
 _COUNTS = ("true_positive", "false_negative", "false_positive", "true_negative")
@@ -119,14 +120,18 @@ class Card:
         return sum(self.figures.values(), Counts())
 
     def languages(self, least: int = LEAST_ROWS) -> frozenset[str]:
-        """Return the languages that it speaks for: at least `least` rows of the positive and of the negative label.
+        """Return the languages that it speaks for.
 
-        With fewer, sensitivity or specificity could be almost anything. Rows without a language speak for none.
+        Those have at least `least` rows of the positive and of the negative label: with fewer, sensitivity or
+        specificity could be almost anything. And the lower end of both is above `CHANCE`, so that no judge does that
+        always says the same, or guesses. Rows without a language speak for none.
         """
         return frozenset(
             language
             for language, counts in self.figures.items()
-            if language != UNKNOWN_LANGUAGE and min(counts.positives, counts.negatives) >= least
+            if language != UNKNOWN_LANGUAGE
+            and min(counts.positives, counts.negatives) >= least
+            and all((counts.rates[name].low or 0.0) > CHANCE for name in ("sensitivity", "specificity"))
         )
 
     def problem(self, judge: str, version: str, model: str = "") -> str:
@@ -137,6 +142,14 @@ class Card:
         if self.model != model:
             return f"the card is about answers of {self.model or 'no model'}, not of {model or 'no model'}"
         return ""
+
+    def labels_problem(self, given: Collection[str]) -> str:
+        """Say why the labels of the card are not those that a judge gives, or return an empty string."""
+        if strange := sorted(set(self.names) - set(given)):
+            return f"the judge gives no label {strange[0]}, which the card names"
+        said = {self.names.get(label, label) for label in given}
+        lacking = [label for label in (self.positive, self.negative) if label not in said]
+        return f"the judge never says {' or '.join(lacking)}, which the card is about" if lacking else ""
 
     @property
     def content(self) -> Mapping[str, JSON]:

@@ -147,9 +147,9 @@ def _flips(guardrails: tuple[Guardrail, ...], report: EvaluationReport, readings
         now, before = reading.now, reading.before
         for n, m in reading.matched():
             new, old = now.labels[n], before.labels[m]
-            if old == UNJUDGED or (old in metric.counts) == (new in metric.counts):
+            if old == UNJUDGED or metric.counted(old) == metric.counted(new):
                 continue
-            worse = (new in metric.counts) == (metric.worse == "higher")
+            worse = metric.counted(new) == (metric.worse == "higher")
             key = (evidence.suite, metric.name, now.ids[n], now.samples[n])
             found[key] = Flip(evidence.suite, metric.name, now.ids[n], now.slices[n], worse, old, new)
     return tuple(found.values())
@@ -183,7 +183,7 @@ class _Question:
 
     def counted(self, arm: Arm) -> Sequence[int]:
         """Return 1 for every item of an arm that counts, and 0 for the others."""
-        worth = {label: int(label in self.metric.counts) for label in set(arm.labels)}
+        worth = {label: int(self.metric.counted(label)) for label in set(arm.labels)}
         bad = self.hopeful != (arm is self.reading.now)
         worth[UNJUDGED] = int(bad == (self.metric.worse == "higher"))
         return bytes(worth[label] for label in arm.labels)

@@ -20,8 +20,19 @@ _RANGE = 16**64  # how many SHA-256 values there are
 
 
 def cluster_key(prompt: Prompt) -> str:
-    """Return what a prompt is sampled by: its cluster, or its own id where it has none."""
+    """Return what a prompt is counted by: its cluster, or its own id where it has none."""
     return prompt.cluster or prompt.item_id
+
+
+def _sampling_key(prompt: Prompt) -> str:
+    """Return what a prompt's place is drawn by: its cluster, or what it asks, so that suites on one file agree."""
+    return prompt.cluster or _asked(prompt)
+
+
+def _asked(prompt: Prompt) -> str:
+    """Return what a prompt asks, as a digest; capitals and spaces do not make it another one."""
+    words = " ".join("\n".join((prompt.text, *prompt.choices)).casefold().split())
+    return blake2b(words.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def choose(prompts: Sequence[Prompt], sampling: Sampling, part: str = ALL) -> tuple[Prompt, ...]:
@@ -42,12 +53,12 @@ def chosen(prompts: Sequence[Prompt], sampling: Sampling, part: str = ALL) -> It
         raise ValueError(f"no part of a suite is called {part!r}")
     if sampling.sample <= 0 and (part == ALL or sampling.sealed <= 0):
         return prompts
-    keys = dict.fromkeys(cluster_key(prompt) for prompt in prompts)
+    keys = dict.fromkeys(_sampling_key(prompt) for prompt in prompts)
     if 0 < sampling.sample < len(keys):
         keys = dict.fromkeys(sorted(keys, key=lambda key: _place("sample", sampling.seed, key))[: sampling.sample])
     if part != ALL and sampling.sealed > 0:
         keys = {key: None for key in keys if is_sealed(key, sampling) == (part == SEALED)}
-    return (prompt for prompt in prompts if cluster_key(prompt) in keys)
+    return (prompt for prompt in prompts if _sampling_key(prompt) in keys)
 
 
 def is_sealed(key: str, sampling: Sampling) -> bool:
@@ -67,10 +78,10 @@ def leaked(prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Prompt, Promp
     """
     if sampling.sealed <= 0:
         return None
-    seen: dict[bytes, int] = {}  # where a prompt is first asked, by digest: the texts of all prompts may be too many
+    seen: dict[str, int] = {}  # where a prompt is first asked, by digest: the texts of all prompts may be too many
     for n, prompt in enumerate(prompts):
-        words = " ".join("\n".join((prompt.text, *prompt.choices)).casefold().split())
-        first = seen.setdefault(blake2b(words.encode("utf-8", "surrogatepass"), digest_size=16).digest(), n)
-        if first != n and is_sealed(cluster_key(prompt), sampling) != is_sealed(cluster_key(prompts[first]), sampling):
+        first = seen.setdefault(_asked(prompt), n)
+        sides = {is_sealed(_sampling_key(one), sampling) for one in (prompt, prompts[first])}
+        if len(sides) > 1:
             return prompts[first], prompt
     return None

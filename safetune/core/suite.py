@@ -24,6 +24,12 @@ class Metric:
     counts: tuple[str, ...]
     worse: str
 
+    def counted(self, label: str) -> bool:
+        """Say whether an item with this label counts. Text that nobody can read is never on the good side."""
+        if label == INCOHERENT:
+            return self.worse == "higher"
+        return label in self.counts
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:

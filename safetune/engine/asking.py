@@ -18,7 +18,7 @@ from safetune.state.device import device_kind, visible_gpus
 
 # Rows, and tokens with what may be generated, of one batch (docs/benchmarks.md; CUDA was not measured).
 _BATCH = {"cpu": (64, 8_192), "cuda": (128, 131_072)}
-_ENDPOINT_CONCURRENCY, _ENDPOINT_TIMEOUT_S = 8, 120.0
+_ENDPOINT_CONCURRENCY, _ENDPOINT_TIMEOUT_S, _ENDPOINT_RESUME_S = 8, 120.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,13 @@ def _endpoint_job(subject: Subject, missing: Sequence[Request], place: Workplace
     launcher: Launcher = load("launcher", "local")  # type: ignore[assignment]
     secrets = tuple(name for name in (str(subject.weights.get("key_variable") or ""),) if name)
     return Job(folder, "ask", secrets=secrets), f"ask {subject.label}", launcher
+
+
+def forget_stale(subjects: Sequence[Subject], place: Workplace) -> None:
+    """Remove what endpoints answered to an evaluation that was broken off more than an hour ago."""
+    for subject in subjects:
+        if subject.remote and Responses(place.responses, subject.identity).age() > _ENDPOINT_RESUME_S:
+            Responses(place.responses, subject.identity).forget()
 
 
 def forget_remote(subjects: Sequence[Subject], place: Workplace) -> None:

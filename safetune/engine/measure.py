@@ -12,11 +12,11 @@ from safetune.core.card import Card, model_name, parse
 from safetune.core.digest import JSON
 from safetune.core.errors import SafetuneError, UsageError
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, Judgement, Prompt, SuiteEvidence
-from safetune.core.suite import INCOHERENT, LIKELIHOOD, UNJUDGED, Suite
-from safetune.engine.asking import Order, Subject, Workplace, answer, forget_remote
+from safetune.core.suite import GENERATION, INCOHERENT, LIKELIHOOD, UNJUDGED, Suite
+from safetune.engine.asking import Order, Subject, Workplace, answer, forget_remote, forget_stale
 from safetune.engine.evidence_files import Rows
 from safetune.engine.foreign_suites import IMPORTED, as_evidence, as_prompts, is_foreign, results_of
-from safetune.engine.judging import AnyJudge, Case, Labelled, Respond, label_all, label_one, plain
+from safetune.engine.judging import AnyJudge, Case, Labelled, Respond, is_panel, label_all, label_one, plain
 from safetune.engine.judging import respondents as asked_by
 from safetune.engine.prompts import OPEN, SEALED, load_prompts
 from safetune.engine.respondents import Respondents
@@ -102,6 +102,7 @@ def measure(arms: Arms, measured: Sequence[Measured], place: Workplace) -> Evalu
         RunError: when a worker fails.
     """
     own = tuple(m for m in measured if not is_foreign(m.suite))
+    forget_stale(arms.asked, place)
     answer(orders(arms.asked, own), place)
     before = Responses(place.responses, arms.baseline.identity).read() if arms.baseline else None
     found = Answers(Responses(place.responses, arms.candidate.identity).read(), before)
@@ -173,6 +174,7 @@ class _Judging:
         self._version = str(getattr(judge, "version", ""))
         self._measured = measured
         self._scores = answers.scores
+        self._unreadable = _reader() if _needs_prose(judge) and measured.suite.evaluator == GENERATION else None
         self._responses = {CANDIDATE: answers.candidate, BASELINE: answers.baseline or {}}
         self._rows = {arm: Rows(folder) for arm in (CANDIDATE, BASELINE)}
 
@@ -181,7 +183,7 @@ class _Judging:
         if limit is not None and self._scores is None:
             return _broken(self._measured, self._version, "max_perplexity needs the base model to be asked")
         models = tuple(respondents.identity(asked) for asked in asked_by(self._judge))
-        card = _card(suite, self._version, models)
+        card = _card(suite, self._judge, models)
         readable = _languages(self._judge) | (card.languages() if card else frozenset())
         said = self._judge_all(respondents.ask, readable)
         told: dict[str, JSON] = {"languages": sorted(readable)} if readable else {}
@@ -234,7 +236,7 @@ class _Judging:
 
     def _item(self, found: _Found, judgement: Judgement, language: str) -> Item:
         prompt = found.prompt
-        if judgement is not _UNJUDGED and self._unlikely(prompt, found.output):
+        if self._is_incoherent(prompt, found.output, judgement):
             judgement = Judgement(INCOHERENT, 0.0)
         return Item(
             item_id=prompt.item_id,
@@ -250,6 +252,11 @@ class _Judging:
             label=judgement.label,
             language=language,
         )
+
+    def _is_incoherent(self, prompt: Prompt, output: str, judgement: Judgement) -> bool:
+        if self._unreadable and self._unreadable(prompt.text, output):
+            return True
+        return judgement is not _UNJUDGED and self._unlikely(prompt, output)
 
     def _unlikely(self, prompt: Prompt, output: str) -> bool:
         """Say whether the base model finds a response less likely than the suite allows."""
@@ -280,6 +287,17 @@ def _detector() -> Callable[[str], tuple[str, float]]:
     return load("detector", "language")  # type: ignore[return-value]
 
 
+def _needs_prose(judge: AnyJudge) -> bool:
+    """Say whether a judge would take text that nobody can read for a good answer: asked models and panels might."""
+    return bool(getattr(judge, "needs_prose", bool(asked_by(judge)) or is_panel(judge)))
+
+
+def _reader() -> Callable[[str, str], str]:
+    """Return what says why nobody could read a response to a prompt."""
+    reader: Callable[[str, str], str] = load("detector", "coherence")  # type: ignore[assignment]
+    return reader
+
+
 def _languages(judge: AnyJudge) -> frozenset[str]:
     """Return the languages that a judge may judge without a card of the suite's; empty where it reads none at all.
 
@@ -289,11 +307,11 @@ def _languages(judge: AnyJudge) -> frozenset[str]:
     return own or (frozenset({"en"}) if asked_by(judge) else frozenset())
 
 
-def _card(suite: Suite, version: str, models: Sequence[str]) -> Card | None:
+def _card(suite: Suite, judge: AnyJudge, models: Sequence[str]) -> Card | None:
     """Return the card that a suite names for its judge.
 
     Raises:
-        UsageError: when it cannot be read, or is about another judge, another version of it or another model.
+        UsageError: when it cannot be read, or is about another judge, version, model, or labels that the judge never gives.
     """
     if not suite.judge.card:
         return None
@@ -302,7 +320,9 @@ def _card(suite: Suite, version: str, models: Sequence[str]) -> Card | None:
         card = parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"suite {suite.name}: card {path.name} cannot be used: {error}") from error
-    if problem := card.problem(suite.judge.name, version, model_name(models)):
+    given = {control.label for one in getattr(judge, "members", (judge,)) for control in one.controls}
+    problem = card.problem(suite.judge.name, str(judge.version), model_name(models)) or card.labels_problem(given)
+    if problem:
         raise UsageError(f"suite {suite.name}: card {path.name}: {problem}", hint="safetune judge calibrate")
     return card
 

@@ -7,13 +7,22 @@ from pathlib import Path
 
 from safetune.core.errors import UsageError
 from safetune.core.playbook import ModelRef
-from safetune.engine.asking import Subject, Workplace, attempt, endpoint_subject, forget_remote
-from safetune.engine.models import make_ready, resolve
+from safetune.engine.asking import Subject, Workplace, attempt, endpoint_subject, forget_remote, forget_stale
+from safetune.engine.models import BaseModel, make_ready, resolve
 from safetune.engine.responses import Request, Responses
 from safetune.engine.sums import Sums
 from safetune.protocols import Respondent
 
 Asker = Callable[[Respondent, Sequence[Request]], Mapping[str, str]]
+
+
+def model_of(respondent: Respondent, sums: Sums) -> BaseModel:
+    """Return what is known of a judge's model without starting or reaching anything; an endpoint is its address."""
+    if respondent.kind == "endpoint":
+        subject = endpoint_subject(respondent.location, respondent.model)
+        return BaseModel(subject.label, subject.identity, Path())
+    name = Path(respondent.location).name
+    return resolve(ModelRef(respondent.kind, respondent.location, respondent.revision, name), sums)
 
 
 class Respondents:
@@ -45,13 +54,13 @@ class Respondents:
     def _subject(self, respondent: Respondent) -> Subject:
         if respondent not in self._ready:
             self._ready[respondent] = self._make(respondent)
+            forget_stale((self._ready[respondent],), self._place)
         return self._ready[respondent]
 
     def _make(self, respondent: Respondent) -> Subject:
         if respondent.kind == "endpoint":
             return endpoint_subject(respondent.location, respondent.model, respondent.key_variable)
-        name = Path(respondent.location).name
-        model = resolve(ModelRef(respondent.kind, respondent.location, respondent.revision, name), Sums(None))
+        model = model_of(respondent, Sums(None))
         if model.problem:
             raise UsageError(model.problem, hint="check `model` of the judge")
         folder = make_ready(model, self._place.scratch / "judge-model", self._place.listener)

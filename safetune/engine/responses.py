@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -120,6 +121,12 @@ class Responses:
         """Return the distinct requests that have no response yet."""
         have = self.read()
         return tuple({r.digest: r for r in wanted if r.digest not in have}.values())
+
+    def age(self) -> float:
+        """Return how many seconds ago the newest response was written; 0 when there is none."""
+        with machine_errors(f"read responses in {self.folder}"):
+            newest = max((p.stat().st_mtime for p in self.folder.glob("*.jsonl")), default=None)
+        return 0.0 if newest is None else time.time() - newest
 
     def forget(self) -> None:
         """Remove all responses of this model.

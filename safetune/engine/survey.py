@@ -9,14 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from safetune.core import rows
-from safetune.core.digest import JSON, short
+from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import UsageError
 from safetune.core.events import Event
 from safetune.core.plan import Fact, Facts
 from safetune.core.playbook import Playbook, Source
 from safetune.core.suite import Named
+from safetune.engine.judging import respondents
 from safetune.engine.models import BaseModel
 from safetune.engine.prompts import suite_fact
+from safetune.engine.respondents import model_of
 from safetune.engine.sums import Sums
 from safetune.plugins import load, names, provider, suggest
 
@@ -36,7 +38,7 @@ def survey(playbook: Playbook, model: BaseModel, events: Iterable[Event], where:
         model=_model_fact(model),
         sources={source.name: _source_fact(source, sums) for source in playbook.sources},
         suites={suite.name: suite_fact(suite) for suite in playbook.suites},
-        plugins=_plugin_facts(playbook),
+        plugins=_plugin_facts(playbook, sums),
         free_bytes=_free_bytes(store),
         seconds_per_step=_seconds_per_step(events),
         bytes_per_checkpoint=_bytes_per_checkpoint(events),
@@ -85,23 +87,27 @@ def _row_problem(path: Path) -> str:
     return "" if number and path.read_bytes().strip() else f"{path.name} has no rows"
 
 
-def _plugin_facts(playbook: Playbook) -> Mapping[str, Fact]:
+def _plugin_facts(playbook: Playbook, sums: Sums) -> Mapping[str, Fact]:
     stages = [stage for sprint in playbook.sprints for stage in sprint.stages]
     wanted = {("trainer", stage.trainer) for stage in stages}
     wanted |= {("technique", technique.name) for stage in stages for technique in stage.techniques}
     found = {f"{kind} {name}": _plugin_fact(kind, name) for kind, name in sorted(wanted)}
-    return found | {f"judge {suite.judge.key}": _judge_fact(suite.judge) for suite in playbook.suites}
+    return found | {f"judge {suite.judge.key}": _judge_fact(suite.judge, sums) for suite in playbook.suites}
 
 
-def _judge_fact(judge: Named) -> Fact:
-    """Return a judge's version: it is loaded for it, and with its options."""
+def _judge_fact(judge: Named, sums: Sums) -> Fact:
+    """Return the version of a judge, loaded with its options, and the identity of the models that it asks."""
     if judge.name not in names("judge"):
         return _plugin_fact("judge", judge.name)
     try:
         loaded = load("judge", judge.name, judge.options)
     except UsageError as error:
         return Fact(judge.name, "", None, f"judge {judge.name}: {error.message}")
-    return Fact(judge.name, str(getattr(loaded, "version", "")))
+    version = str(getattr(loaded, "version", ""))
+    models = [model_of(asked, sums) for asked in respondents(loaded)]  # type: ignore[arg-type]
+    if problem := next((model.problem for model in models if model.problem), ""):
+        return Fact(judge.name, "", None, f"judge {judge.name}: {problem}")
+    return Fact(judge.name, digest([version, *(model.identity for model in models)]) if models else version)
 
 
 def _plugin_fact(kind: str, name: str) -> Fact:

@@ -39,12 +39,12 @@ class Counts:
 
     def rate(self, metric: Metric) -> Rate | None:
         """Return the share of items whose label the metric counts; None without items."""
-        return Rate(sum(n for (label, *_), n in self.by.items() if label in metric.counts), self.n) if self.by else None
+        return Rate(sum(n for (label, *_), n in self.by.items() if metric.counted(label)), self.n) if self.by else None
 
     def slices(self, metric: Metric) -> Mapping[str, Rate]:
         """Return the rate of every slice, the worst first; items without a slice are left out."""
         sizes = self._sums(lambda key: key[1])
-        hits = self._sums(lambda key: key[1] if key[0] in metric.counts else "")
+        hits = self._sums(lambda key: key[1] if metric.counted(key[0]) else "")
         rates = {place: Rate(hits.get(place, 0), n) for place, n in sizes.items() if place}
         sign = -1 if metric.worse == "higher" else 1
         return dict(sorted(rates.items(), key=lambda pair: (sign * pair[1].value, pair[0])))

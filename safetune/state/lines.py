@@ -9,21 +9,23 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TypeVar, overload
 
-from safetune.core.errors import IntegrityError
+from safetune.core.errors import IntegrityError, SafetuneError, UsageError
 from safetune.state.atomic import machine_errors, write_all
 from safetune.state.files import open_regular
 
 T = TypeVar("T")
 _CHUNK = 64 * 1024
+LINE_BYTES = 256 * 1024 * 1024  # as much as a results file of another tool may have, which may be one line
 
 
 class LineFile:
     """A file that is read by place and, where it is a temporary one, grows; closed when nobody holds it any more."""
 
-    __slots__ = ("_descriptor", "_stream", "_unwritten", "_written")
+    __slots__ = ("_descriptor", "_error", "_stream", "_unwritten", "_written")
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._descriptor = stream, stream.fileno()
+    def __init__(self, stream: IO[bytes], error: type[SafetuneError] = UsageError) -> None:
+        """Take over a stream; `error` is what a line that is too long is in it."""
+        self._stream, self._descriptor, self._error = stream, stream.fileno(), error
         self._unwritten = bytearray()
         self._written = 0
 
@@ -38,7 +40,7 @@ class LineFile:
             IntegrityError: when it is not a regular file.
             OSError: when it cannot be opened.
         """
-        return cls(open_regular(path))
+        return cls(open_regular(path), IntegrityError)
 
     @classmethod
     def temporary(cls, folder: Path | None = None) -> LineFile:
@@ -57,15 +59,29 @@ class LineFile:
 
         Raises:
             MachineError: when the machine refuses.
+            UsageError: when a line is longer than `LINE_BYTES`; in a stored file it is an IntegrityError.
         """
-        place, rest = 0, b""
+        place, size = 0, 0
+        pieces: list[bytes] = []  # of the line that has not ended yet
         while chunk := self.read(place, _CHUNK):
             place += len(chunk)
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                yield line + b"\n"
-        if rest:
-            yield rest
+            first, *others = chunk.split(b"\n")
+            pieces.append(first)
+            size += len(first)
+            if size > LINE_BYTES:
+                raise self._too_long()
+            if others:
+                yield b"".join((*pieces, b"\n"))
+                for line in others[:-1]:
+                    yield line + b"\n"
+                pieces, size = others[-1:], len(others[-1])
+        if size:
+            yield b"".join(pieces)
+
+    def _too_long(self) -> SafetuneError:
+        name = Path(self._stream.name).name if isinstance(self._stream.name, str | Path) else "a temporary file"
+        hint = "safetune verify" if self._error is IntegrityError else "write one row to each line"
+        return self._error(f"a line of {name} is longer than {LINE_BYTES // 2**20} MiB", hint=hint)
 
     def read(self, place: int, size: int) -> bytes:
         """Return up to `size` bytes from `place` on.

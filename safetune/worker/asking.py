@@ -145,10 +145,8 @@ class Asker:
 
 
 def _system(row: Mapping[str, Any]) -> str | None:
-    """Return the system message: None for the template's own; the older key says that with an empty text."""
-    if "system" in row:
-        return None if row["system"] is None else str(row["system"])
-    return str(row.get("system_prompt") or "") or None
+    """Return the system message: None for the template's own, an empty text for an empty one."""
+    return None if row.get("system") is None else str(row["system"])
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, GenerationMixin
+from transformers import DynamicCache, GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 from transformers.cache_utils import Cache, DynamicLayer
 
 from safetune.core.errors import RunError
@@ -209,9 +209,13 @@ class Decoder:
 
 def _best(logits: torch.Tensor) -> torch.Tensor:
     values, tokens = logits[:, -1].max(dim=-1)
-    if not bool(torch.isfinite(values).all()):
-        raise RunError("the model's logits are not finite numbers", hint="check its weights: safetune verify")
+    _check(values)
     return tokens
+
+
+def _check(largest: torch.Tensor) -> None:
+    if not bool(torch.isfinite(largest).all()):
+        raise RunError("the model's logits are not finite numbers", hint="check its weights: safetune verify")
 
 
 def _close_gaps(live: list[_Row], ended: Sequence[int], cache: Any) -> list[int]:
@@ -228,6 +232,15 @@ def _close_gaps(live: list[_Row], ended: Sequence[int], cache: Any) -> list[int]
     return order
 
 
+class _Finite(LogitsProcessor):  # type: ignore[misc]
+    """Looks at the logits of each step inside `model.generate`; to keep them all would take too much memory."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the logits as they are; raise RunError when they are not numbers."""
+        _check(scores.max(dim=-1).values)
+        return scores
+
+
 class Fallback:
     """Answers batches with `model.generate`, for models whose cache is of another kind."""
 
@@ -236,7 +249,11 @@ class Fallback:
         self._ends, self._decided = list(ends), decided
 
     def answer(self, batch: Batch) -> list[list[int]]:
-        """Return the new tokens of each request, as `Decoder.answer` does."""
+        """Return the new tokens of each request, as `Decoder.answer` does.
+
+        Raises:
+            RunError: when the model's logits are not numbers.
+        """
         width = max(len(one.ids) for one in batch.rows)
         pad = self._ends[0]
         gaps = [width - len(one.ids) for one in batch.rows]
@@ -250,6 +267,7 @@ class Fallback:
                 max_new_tokens=max(one.max_new_tokens for one in batch.rows),
                 eos_token_id=self._ends,
                 pad_token_id=pad,
+                logits_processor=LogitsProcessorList([_Finite()]),
             )
         return [self._cut(one, row[width:].tolist()) for one, row in zip(batch.rows, told, strict=True)]
 

@@ -265,7 +265,7 @@ def _once(endpoint: Endpoint, body: bytes) -> _Reply:
     asked = request.Request(f"{endpoint.url}/chat/completions", body, headers, method="POST")
     deadline = time.monotonic() + endpoint.timeout_s
     try:
-        with request.build_opener(_NoRedirect).open(asked, timeout=endpoint.timeout_s) as reply:
+        with _opener(endpoint).open(asked, timeout=endpoint.timeout_s) as reply:
             data = _read(reply, deadline)
     except error.HTTPError as failure:
         with failure:
@@ -274,6 +274,12 @@ def _once(endpoint: Endpoint, body: bytes) -> _Reply:
         reason = getattr(failure, "reason", None) or failure
         raise Unreachable(_short(f"{type(reason).__name__}: {reason}", endpoint)) from None
     return _answer(data, endpoint)
+
+
+def _opener(endpoint: Endpoint) -> request.OpenerDirector:
+    """Return what opens the address. A near one is asked without a proxy, which would see the key in the open."""
+    near = urlsplit(endpoint.url).hostname in _NEAR
+    return request.build_opener(_NoRedirect, *([request.ProxyHandler({})] if near else []))
 
 
 def _read(reply: Any, deadline: float) -> bytes:

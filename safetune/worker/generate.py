@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from safetune.worker.resident import Resident
 
-_NO_LIMIT = 2**40  # positions: the older form of the job limits rows alone
-
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -56,21 +54,15 @@ def generate(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
     started, me = time.monotonic(), rank(job)
     worker = _Worker(job, me, reporter)
     with together(me):
-        for content in _subjects(job):
+        for content in job["subjects"]:
             worker.work(_subject(content, me))
-    done = sum(_count(_subject(content, me)) for content in _subjects(job))
+    done = sum(_count(_subject(content, me)) for content in job["subjects"])
     return {
         "done": done,
         "tokens": worker.tokens,
         "seconds": round(time.monotonic() - started, 3),
         "generation_seconds": round(worker.seconds, 3),
     }
-
-
-def _subjects(job: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the subjects of a job; the older form has one, without a label."""
-    subjects: Sequence[Mapping[str, Any]] = job.get("subjects", [{**job, "label": ""}])
-    return subjects
 
 
 def _subject(content: Mapping[str, Any], me: Rank) -> Subject:
@@ -109,16 +101,14 @@ class _Worker:
 
     def __init__(self, job: Mapping[str, Any], me: Rank, reporter: Reporter) -> None:
         self._me, self._reporter, self._threads = me, reporter, int(job["threads"])
-        rows = int(job["batch_rows"] if "batch_rows" in job else job["batch_size"])
-        self._budget = Budget(rows, int(job.get("batch_tokens", _NO_LIMIT)))
+        self._budget = Budget(int(job["batch_rows"]), int(job["batch_tokens"]))
         self._resident: Resident | None = None
         self.tokens, self.seconds = 0, 0.0
 
     def work(self, subject: Subject) -> None:
         """Ask a subject what is missing; nothing is loaded when nothing is."""
-        named: dict[str, JSON] = {"subject": subject.label} if subject.label else {}
         total, written = len(subject.requests), sum(str(r["digest"]) in subject.done for r in subject.requests)
-        self._reporter.say("generated", **named, done=written, total=total, tokens_per_s=None)
+        self._reporter.say("generated", subject=subject.label, done=written, total=total, tokens_per_s=None)
         if subject.is_done:
             return
         answerer = self._answerer(subject)
@@ -134,7 +124,7 @@ class _Worker:
                 written += len(rows)
                 tokens += sum(int(str(row["tokens"])) for row in rows)
                 rate = round(tokens / max(time.monotonic() - began, 1e-9), 1)
-                self._reporter.say("generated", **named, done=written, total=total, tokens_per_s=rate)
+                self._reporter.say("generated", subject=subject.label, done=written, total=total, tokens_per_s=rate)
         self.tokens, self.seconds = self.tokens + tokens, self.seconds + time.monotonic() - began
 
     def _share(self, asked: Sequence[Asked], done: frozenset[str]) -> list[Batch]:

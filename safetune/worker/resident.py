@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetune.worker.adapters import check_adapter, merge
 from safetune.worker.model import check_folder, default_dtype, load_tokenizer, load_weights
-from safetune.worker.packing import pack
+from safetune.worker.packing import pack, unpack
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +56,7 @@ class Resident:
             names = merge(model, adapter)
             self._changed = None if names is None or before is None else before | names
         changed = None if touched is None or self._changed is None else touched | self._changed
-        if changed is None or changed:
-            self.packed = pack(model, changed)
+        self.packed = pack(model, changed)
         return model, tokenizer
 
     def _load(self, base: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -78,6 +77,7 @@ class Resident:
             and changed <= (self._stored or frozenset())
         ):
             self._changed = None  # until it is done, nothing is known
+            unpack(self._model, changed)
             restore(self._model, base, changed)
             self._changed = frozenset()
             return changed

@@ -1,4 +1,4 @@
-"""Regular expressions from a playbook: which of them can be searched in bounded time, and in which a finding stays.
+"""Regular expressions from a playbook: which of them can be searched in bounded time.
 
 Python's engine backtracks, so `(a+)+b` takes exponential time on a text of a's. The tries that an expression could
 need from one place of a text are counted, roughly and from above. A repeat whose next character may also be what
@@ -32,8 +32,6 @@ _REPEATS = frozenset({"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"})
 _LOOKING = frozenset({"ASSERT", "ASSERT_NOT"})
 _GROUPS = frozenset({"SUBPATTERN", "ATOMIC_GROUP"})
 _START = frozenset({"AT_BEGINNING", "AT_BEGINNING_STRING"})
-# What comes later in the text decides whether these match.
-_UNSURE = frozenset({"ASSERT", "ASSERT_NOT", "POSSESSIVE_REPEAT", "ATOMIC_GROUP", "AT_END", "AT_END_STRING"})
 _SOMETHING: tuple[_Node, ...] = (("ANY", None),)
 
 # Characters that stand for all when two sets of them are compared; those of the expression are added.
@@ -42,11 +40,10 @@ _SAMPLE = frozenset(map(chr, range(128))) | frozenset("\u00a0\u00e9\u00df\u0130\
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An expression that may be used; `stays` says that a finding before the end stays one when the text goes on."""
+    """An expression that may be used."""
 
     source: str
     compiled: re.Pattern[str]
-    stays: bool
 
 
 @lru_cache(maxsize=1024)
@@ -75,7 +72,7 @@ def expression(source: str) -> Expression:
         raise ValueError("it could take too long: two repeats, or alternatives, can take the same text")
     if compiled.search("") and not operations & {"ASSERT_NOT"}:
         raise ValueError("it is found in the empty text")
-    return Expression(source, compiled, not operations & _UNSURE)
+    return Expression(source, compiled)
 
 
 def _name(node: _Node) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from safetune.builtin.judges.text import excerpt, straight, unmarked, words
 
@@ -22,6 +22,8 @@ yang dan untuk saya ini của và không có tôi
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _FOREIGN = frozenset(_FOREIGN_WORDS.split()) - _ENGLISH
 
+UNSUPPORTED = "unsupported language"
+
 # What the version of a judge has to cover.
 TABLES = (str(sorted(_ENGLISH)), str(sorted(_FOREIGN)))
 
@@ -39,8 +41,19 @@ def incoherence(prompt: str, response: str) -> str:
     if _not_words(found, text):
         return "not words"
     if _foreign(found, text):
-        return "unsupported language"
+        return UNSUPPORTED
     return ""
+
+
+def detector() -> Callable[[str, str], str]:
+    """Return `unreadable`: what the plugin table makes of this module."""
+    return unreadable
+
+
+def unreadable(prompt: str, response: str) -> str:
+    """Return why nobody could read `response`, in whatever language it is; an empty string when somebody could."""
+    reason = incoherence(prompt, response)
+    return "" if reason == UNSUPPORTED else reason
 
 
 def _echoes(prompt: Sequence[str], response: Sequence[str]) -> bool:

@@ -66,6 +66,7 @@ class InjectionJudge:
     """
 
     name = "injection"
+    needs_prose = True
 
     def __init__(self, options: Options = None) -> None:
         known_options(self.name, options, ())

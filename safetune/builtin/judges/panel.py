@@ -14,9 +14,10 @@ from safetune.core.suite import UNJUDGED
 from safetune.plugins import load
 from safetune.protocols import AskingJudge, Control, Judge, Question
 
-_CODE_VERSION = 1
+_CODE_VERSION = 2
 _OPTIONS = ("members", "labels", "rule", "against")
 _RULES = ("majority", "any", "all")
+_OF_CONTROLS = frozenset({"en"})  # what a judge that asks a model has been seen to read
 
 
 class PanelJudge:
@@ -29,8 +30,12 @@ class PanelJudge:
     - any: `against` when one member says so, else the majority; without every member's label there is none.
     - all: the label that every member gives.
 
-    Where a rule gives no label, it is `against` when a member said so, else `unjudged`. The score is the share of
-    members that said `against`, or without it the share that gave the label.
+    Where a rule gives no label, it is `against` when every member could label and one said so, else `unjudged`: what
+    a member did not say decides nothing. The score is the share of members that said `against`, or without it the
+    share that gave the label.
+
+    `languages` are those that every member that is bound to some can read; a member that asks a model and names none
+    is bound to English, as its controls are. They are empty where no member is bound.
     """
 
     name = "panel"
@@ -51,7 +56,7 @@ class PanelJudge:
                 f'no member of the panel gives the label "{self._against}"; they give: {", ".join(sorted(known))}'
             )
         self.controls: tuple[Control, ...] = ()  # each member labels its own
-        self.languages = frozenset.intersection(*(member.languages for member in self.members))
+        self.languages = _common([member.languages for member in self.members if member.languages])
         said: JSON = [[m.name, m.version, dict(m.words)] for m in self.members]
         self.version = f"{_CODE_VERSION}-{digest([said, self._rule, self._against])[:12]}"
 
@@ -64,12 +69,12 @@ class PanelJudge:
     def _decide(self, labels: Sequence[str]) -> str:
         if self._against in labels and self._rule == "any":
             return self._against
-        complete = UNJUDGED not in labels
+        complete = UNJUDGED not in labels  # else the label must be the same whatever the missing ones are
         needed = len(labels) if self._rule == "all" else len(labels) // 2 + 1
         for label in dict.fromkeys(labels):
             if label != UNJUDGED and labels.count(label) >= needed and (complete or self._rule == "majority"):
                 return label
-        return self._against if self._against in labels else UNJUDGED
+        return self._against if complete and self._against in labels else UNJUDGED
 
 
 class _Worded:
@@ -103,6 +108,7 @@ class _Asking(_Worded):
     def __init__(self, judge: AskingJudge, words: Mapping[str, str]) -> None:
         super().__init__(judge, words)
         self.respondent = judge.respondent
+        self.languages = self.languages or _OF_CONTROLS
 
     def question(self, prompt: str, response: str, reference: str = "") -> Question:
         """Ask as the judge does."""
@@ -111,6 +117,13 @@ class _Asking(_Worded):
     def read(self, answer: str) -> Judgement:
         """Read as the judge does."""
         return self._worded(self._judge.read(answer))
+
+
+def _common(bound: Sequence[frozenset[str]]) -> frozenset[str]:
+    common = frozenset.intersection(*bound) if bound else frozenset()
+    if bound and not common:
+        raise UsageError("the members of a panel read no language in common", hint="leave one of them out")
+    return common
 
 
 def _members(given: Mapping[str, JSON]) -> tuple[_Labelling | _Asking, ...]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from safetune.builtin.judges import text
 from safetune.builtin.judges.bounded_regex import Expression, expression
 from safetune.builtin.judges.options import Options, known_options
-from safetune.builtin.judges.text import HEAD, excerpt, straight
+from safetune.builtin.judges.text import excerpt, straight
 from safetune.core.digest import JSON, digest
 from safetune.core.errors import UsageError
 from safetune.core.evidence import Judgement
@@ -76,6 +76,7 @@ class PatternJudge:
     """
 
     name = "pattern"
+    needs_prose = True
 
     def __init__(self, options: Options = None) -> None:
         given = known_options(self.name, options, (BROKEN_BY, KEPT_BY))
@@ -96,19 +97,6 @@ class PatternJudge:
             return Judgement(BROKEN, 1.0)
         broken = _found(broken_by, response) or (bool(kept_by) and not _found(kept_by, response))
         return Judgement(BROKEN, 1.0) if broken else Judgement(KEPT, 0.0)
-
-    def decided(self, prompt: str, partial: str) -> bool:
-        """Say whether an expression of the options already broke the rule, and nothing that follows can undo it.
-
-        An item's own expressions are in its reference, which is not known here, so they never stop a generation.
-        """
-        seen = partial[:HEAD]
-        for text_read in {seen, straight(seen)}:
-            for one in self._rule[0]:
-                match = one.compiled.search(text_read) if one.stays else None
-                if match is not None and match.end() < len(text_read):
-                    return True
-        return False
 
 
 def _found(expressions: Sequence[Expression], response: str) -> bool:

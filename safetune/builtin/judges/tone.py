@@ -55,6 +55,7 @@ class ToneJudge:
     """
 
     name = "tone"
+    needs_prose = True
     languages = frozenset({"en"})
 
     def __init__(self, options: Options = None) -> None:

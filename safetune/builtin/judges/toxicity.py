@@ -105,6 +105,7 @@ class ToxicityJudge:
     """
 
     name = "toxicity"
+    needs_prose = True
     languages = frozenset({"en"})
 
     def __init__(self, options: Options = None) -> None:

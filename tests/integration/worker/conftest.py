@@ -90,24 +90,24 @@ class Workshop:
         (folder / "job.json").write_text(json.dumps(job))
         return folder
 
-    def generate(self, name: str, prompts: Sequence[tuple[str, int]], **changes: Any) -> Path:
-        """Write a generation job of (prompt, max_new_tokens) and return its folder."""
+    def generate(
+        self, name: str, prompts: Sequence[tuple[str, int]], model: Mapping[str, Any] | None = None, **changes: Any
+    ) -> Path:
+        """Write a generation job of (prompt, max_new_tokens) for one subject, `name`, and return its folder."""
         folder = self.root / name
         folder.mkdir(exist_ok=True)
         rows = [
-            {"digest": f"{n:04d}", "prompt": text, "system_prompt": "", "max_new_tokens": limit}
+            {"digest": f"{n:04d}", "prompt": text, "system": None, "max_new_tokens": limit}
             for n, (text, limit) in enumerate(prompts)
         ]
         (folder / "requests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        job = {
-            "job": "generate",
-            "model": {"base": str(self.model), "base_digest": "tiny", "adapters": []},
+        subject = {
+            "label": name,
+            "model": model or {"base": str(self.model), "base_digest": "tiny", "adapters": []},
             "requests": str(folder / "requests.jsonl"),
             "responses": str(folder / "responses.jsonl"),
-            "batch_size": 4,
-            "threads": 1,
-            **changes,
         }
+        job = {"job": "generate", "threads": 1, "batch_rows": 4, "batch_tokens": 8192, "subjects": [subject], **changes}
         (folder / "job.json").write_text(json.dumps(job))
         return folder
 

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from safetune.core.errors import RunError
 from safetune.worker.asking import LIKELIHOOD, Asked
 from safetune.worker.batching import Batch, Budget, batches
 from safetune.worker.decoding import Decoder, Engine, Fallback, why_not
@@ -75,6 +76,19 @@ def test_a_plain_decoder_says_what_generate_says(kind: str) -> None:
 @pytest.mark.parametrize("kind", THEIRS)
 def test_a_model_with_another_cache_is_left_to_generate(kind: str) -> None:
     assert why_not(made(kind))
+
+
+@pytest.mark.parametrize("kind", THEIRS)
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_what_generate_says_from_logits_that_are_not_numbers_is_an_error(kind: str, value: str) -> None:
+    model: Any = made(kind)
+    with torch.no_grad():
+        next(weight for name, weight in model.named_parameters() if ".1." in name and weight.dim() == 2)[3] = float(
+            value
+        )
+
+    with pytest.raises(RunError, match="not finite"):
+        Fallback(model, ENDS, lambda _, __: False).answer(Batch((), tuple(requests())))
 
 
 @pytest.mark.parametrize("kind", [*OURS, *THEIRS])

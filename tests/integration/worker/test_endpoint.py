@@ -83,6 +83,33 @@ def asked(desk: Desk, script: Script, prompts: int = 6, **changes: Any) -> tuple
         return desk.run(), there
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_key_for_a_near_endpoint_never_goes_to_a_proxy(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("SOME_KEY", KEY)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with endpoint(echo) as proxy, endpoint(echo) as there:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        desk.job(there.url.replace("127.0.0.1", host), 2, key_variable="SOME_KEY")
+        outcome = desk.run()
+
+    assert (outcome["status"], outcome["done"]) == ("ok", 2)
+    assert proxy.asked == []
+    assert [headers["Authorization"] for _, headers, _ in there.asked] == [f"Bearer {KEY}"] * 2
+
+
+def test_a_far_endpoint_is_asked_through_the_proxy(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with endpoint(echo) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        desk.job("http://models.invalid/v1", 1)
+        outcome = desk.run()
+
+    assert (outcome["status"], outcome["done"]) == ("ok", 1)
+    assert [path for path, _, _ in proxy.asked] == ["http://models.invalid/v1/chat/completions"]
+
+
 # -- what is asked and what comes back ---------------------------------------------------------------------------------
 
 

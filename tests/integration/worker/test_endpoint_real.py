@@ -68,8 +68,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _job(folder: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Run a job on the prompts and return its response rows by digest."""
+def _job(folder: Path, job: dict[str, Any], subject: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Run a job on the prompts, asked of `subject` where it is a generation job; return its response rows by digest."""
     folder.mkdir()
     rows = [
         {"digest": f"{n:04d}", "prompt": text, "system": system, "max_new_tokens": limit}
@@ -77,7 +77,9 @@ def _job(folder: Path, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
     ]
     (folder / "requests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = {"requests": str(folder / "requests.jsonl"), "responses": str(folder / "responses.jsonl")}
-    (folder / "job.json").write_text(json.dumps({**files, **job}))
+    (folder / "job.json").write_text(
+        json.dumps({**job, "subjects": [{**subject, **files}]} if subject else {**files, **job})
+    )
     done = subprocess.run((sys.executable, "-m", "safetune.worker", str(folder)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = (folder / "responses.jsonl").read_text().splitlines()
@@ -89,8 +91,8 @@ def test_a_served_model_answers_as_the_same_model_does_here(server: str, tiny_mo
         tmp_path / "ask",
         {"job": "ask", "endpoint": server, "model": str(tiny_model), "concurrency": 2, "timeout_s": 120.0},
     )
-    subject = {"base": str(tiny_model), "adapters": []}
-    here = _job(tmp_path / "here", {"job": "generate", "model": subject, "batch_size": 4, "threads": 1})
+    own = {"label": "here", "model": {"base": str(tiny_model), "adapters": []}}
+    here = _job(tmp_path / "here", {"job": "generate", "threads": 1, "batch_rows": 4, "batch_tokens": 8192}, own)
     assert {key: row["output"] for key, row in served.items()} == {key: row["output"] for key, row in here.items()}
     assert {key: row["tokens"] for key, row in served.items()} == {key: row["tokens"] for key, row in here.items()}
 

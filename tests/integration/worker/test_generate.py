@@ -21,7 +21,7 @@ def responses(folder: Any) -> dict[str, Any]:
 
 
 def test_every_request_is_answered_once_and_the_same_in_any_batch(workshop: Any) -> None:
-    batched, alone = workshop.generate("batched", PROMPTS), workshop.generate("alone", PROMPTS, batch_size=1)
+    batched, alone = workshop.generate("batched", PROMPTS), workshop.generate("alone", PROMPTS, batch_rows=1)
     outcome = workshop.run(batched)
     assert workshop.run(alone)["status"] == "ok"
 
@@ -50,7 +50,7 @@ def test_nothing_is_loaded_when_everything_is_answered(workshop: Any) -> None:
     folder = workshop.generate("done", PROMPTS[:2])
     workshop.run(folder)
     job = json.loads((folder / "job.json").read_bytes())
-    job["model"]["base"] = str(workshop.root / "gone")
+    job["subjects"][0]["model"]["base"] = str(workshop.root / "gone")
     (folder / "job.json").write_text(json.dumps(job))
 
     assert workshop.run(folder)["status"] == "ok"
@@ -132,8 +132,18 @@ def test_requests_that_cannot_be_read_are_one_clear_message(workshop: Any) -> No
     assert "requests.jsonl cannot be read" in outcome["message"]
 
 
+def test_a_job_without_subjects_is_no_generation_job(workshop: Any) -> None:
+    folder = workshop.generate("older", PROMPTS[:1])
+    job = json.loads((folder / "job.json").read_bytes())
+    (subject,) = job.pop("subjects")
+    (folder / "job.json").write_text(json.dumps({**job, **subject, "batch_size": 4}))
+
+    assert workshop.run(folder)["status"] == "error"
+    assert not (folder / "responses.jsonl").exists()
+
+
 def _request(number: int, prompt: str) -> dict[str, Any]:
-    return {"digest": str(number), "prompt": prompt, "system_prompt": "", "max_new_tokens": 12}
+    return {"digest": str(number), "prompt": prompt, "system": None, "max_new_tokens": 12}
 
 
 def test_a_killed_process_loses_at_most_one_batch(workshop: Any) -> None:
@@ -163,9 +173,7 @@ def test_a_batch_that_was_written_in_part_goes_on_with_the_same_answers(workshop
 DEFAULT = "You are a helpful AI assistant"
 FORMS = [
     ({}, [DEFAULT, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"]),
-    ({"system_prompt": ""}, [DEFAULT]),
     ({"system": None}, [DEFAULT]),
-    ({"system_prompt": "Be brief."}, ["<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello"]),
     ({"system": "Be brief."}, ["<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello"]),
     ({"system": ""}, ["<|im_start|>system\n<|im_end|>\n<|im_start|>user\nHello"]),
     ({"prefill": "Sure, here"}, [DEFAULT, "<|im_start|>assistant\nSure, here"]),

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from safetune.core.errors import IntegrityError
+from safetune.worker import packing
 from safetune.worker.model import load_weights
 from safetune.worker.resident import Resident, stored
 
@@ -185,14 +186,13 @@ def test_several_subjects_are_answered_in_one_process_without_peft(workshop: Any
     subjects, folders = [], []
     for label, adapters in (("base", []), ("tuned", [one]), ("base again", [])):
         folder = workshop.generate(label, prompts, model=content(workshop.model, adapters))
-        job = json.loads((folder / "job.json").read_bytes())
-        subjects.append({"label": label, **{key: job[key] for key in ("model", "requests", "responses")}})
+        subjects += json.loads((folder / "job.json").read_bytes())["subjects"]
         folders.append(folder)
     together = workshop.generate("together", [])
     for subject in subjects:
         subject["responses"] = str(together / f"{subject['label']}.jsonl")
-    job = {"job": "generate", "threads": 1, "batch_rows": 4, "batch_tokens": 4096, "subjects": subjects}
-    (together / "job.json").write_text(json.dumps(job))
+    job = json.loads((together / "job.json").read_bytes())
+    (together / "job.json").write_text(json.dumps({**job, "subjects": subjects}))
     code = (
         "import sys; from pathlib import Path; from safetune.worker.__main__ import main; "
         "code = main(Path(sys.argv[1])); sys.exit(code or 3 * ('peft' in sys.modules))"
@@ -211,3 +211,106 @@ def test_several_subjects_are_answered_in_one_process_without_peft(workshop: Any
     ]
     outcome = json.loads((together / "outcome.json").read_bytes())
     assert (outcome["status"], outcome["done"]) == ("ok", 15)
+
+
+def test_a_broken_adapter_after_a_sound_subject_is_an_error_not_an_answer(workshop: Any, make: Any) -> None:
+    """Layers that stayed packed with the weights of the subject before would answer in the name of the broken one."""
+    broken = make(1)
+    file = broken / "adapter_model.safetensors"
+    weights = load_file(file)
+    save_file({name: value * float("nan") if "lora_B" in name else value for name, value in weights.items()}, file)
+    prompts = [(f"Tell me about {n}", 4) for n in range(3)]
+    folders = [
+        workshop.generate(label, prompts, model=content(workshop.model, adapters))
+        for label, adapters in (("sound", []), ("broken", [broken]))
+    ]
+    jobs = [json.loads((folder / "job.json").read_bytes()) for folder in folders]
+    both = workshop.generate("both", [], subjects=[subject for job in jobs for subject in job["subjects"]])
+    outcome = workshop.run(both)
+
+    assert outcome["status"] == "error"
+    assert "not finite" in outcome["message"]
+    assert len((folders[0] / "responses.jsonl").read_bytes().splitlines()) == 3
+    assert not (folders[1] / "responses.jsonl").read_bytes()
+
+
+def outputs(model: Any) -> bytes:
+    with torch.inference_mode():
+        return bytes(model(torch.arange(5, 25)[None]).logits.numpy().tobytes())
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_what_cannot_be_packed_any_more_is_answered_as_if_it_were_alone(
+    make: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    works, calls = packing._works, 0
+
+    def until_now(module: torch.nn.Linear) -> bool:
+        nonlocal calls
+        calls += 1
+        return calls != refused + 1 and works(module)
+
+    def alone(adapters: list[Path], packed: bool) -> bytes:
+        with monkeypatch.context() as patch:
+            patch.setattr(packing, "_works", works if packed else lambda _: False)
+            return outputs(Resident().take(content(tiny_model, adapters))[0])
+
+    subjects = [[], [make(1)], [make(2)], [], [make(3)]]
+    expected = [alone(adapters, at != refused) for at, adapters in enumerate(subjects)]
+    monkeypatch.setattr(packing, "_works", until_now)
+    resident = Resident()
+
+    assert [outputs(resident.take(content(tiny_model, adapters))[0]) for adapters in subjects] == expected
+
+
+def test_no_layer_stays_packed_when_packing_breaks_off(
+    make: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident, one = Resident(), make(1)
+    model, _ = resident.take(content(tiny_model, []))
+    expected = outputs(Resident().take(content(tiny_model, [one]))[0])
+
+    def full(module: torch.nn.Linear) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_works", lambda _: True)
+        patch.setattr(packing, "_packed", full)
+        with pytest.raises(MemoryError):
+            resident.take(content(tiny_model, [one]))
+    assert torch.frombuffer(bytearray(outputs(model)), dtype=torch.float32).allclose(
+        torch.frombuffer(bytearray(expected), dtype=torch.float32), atol=1e-4
+    )
+    assert outputs(resident.take(content(tiny_model, [one]))[0]) == expected
+
+
+def test_the_layer_that_is_tried_is_the_same_whatever_changed(
+    make: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Any] = []
+
+    def refuse(module: torch.nn.Linear) -> bool:
+        tried.append(module)
+        return False
+
+    monkeypatch.setattr(packing, "_works", refuse)
+    resident = Resident()
+    for adapters in ([], [make(1)], [make(2)], []):
+        model, _ = resident.take(content(tiny_model, adapters))
+
+    assert len(tried) == 4
+    assert all(module is model.get_submodule("model.layers.0.self_attn.q_proj") for module in tried)
+
+
+def test_a_layer_that_shares_a_changed_weight_is_packed_anew(tiny_model: Path) -> None:
+    model: Any = load_weights(tiny_model, torch.float32)
+    one, other = (model.get_submodule(f"model.layers.{n}.self_attn.q_proj") for n in range(2))
+    other.weight = one.weight
+    packed = packing.pack(model)
+    with torch.no_grad():
+        one.weight += 1.0
+        packing.pack(model, ["model.layers.0.self_attn.q_proj.weight"])
+        states = torch.ones(1, one.in_features)
+        assert other(states).allclose(torch.nn.functional.linear(states, one.weight), atol=1e-3)
+    if not packed:
+        pytest.skip("this build of torch cannot pack weights: only the plain products were compared")

@@ -119,7 +119,7 @@ def test_a_prompt_is_read_alike_in_training_and_in_generation(workshop: Any) -> 
 
     trainer, tokenizer = _built(workshop)
     row = workshop.questions("sums", 1)[0]
-    request = {"digest": "", "prompt": row["prompt"][0]["content"], "system_prompt": "", "max_new_tokens": 1}
+    request = {"digest": "", "prompt": row["prompt"][0]["content"], "system": None, "max_new_tokens": 1}
     asked = Answerer(trainer.model, tokenizer).asker.ask(request)
 
     ids, labels = trainer.train_dataset[0]["input_ids"], trainer.train_dataset[0]["labels"]

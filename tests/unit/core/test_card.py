@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,9 +99,40 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 def test_it_speaks_for_languages_with_enough_rows_of_both_labels() -> None:
     assert CARD.languages() == {"en"}
     assert CARD.languages(least=29) == {"en", "de"}
-    few = Card("j", "1", "refusal", "compliance", {"en": Counts(30, 0, 0, 29), "fr": Counts(0, 30, 30, 0)}, "f")
+    few = Card("j", "1", "refusal", "compliance", {"en": Counts(30, 0, 0, 29), "fr": Counts(30, 0, 0, 30)}, "f")
     assert few.languages() == {"fr"}
     assert few.languages(least=29) == {"en", "fr"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "speaks"),
+    [
+        (Counts(0, 30, 30, 0), False),  # always wrong
+        (Counts(100, 0, 100, 0), False),  # always the positive label
+        (Counts(0, 100, 0, 100), False),  # always the negative one
+        (Counts(59, 41, 0, 100), False),  # the lower end of 59 of 100 is 0.487
+        (Counts(0, 100, 41, 59), False),
+        (Counts(100, 0, 41, 59), False),
+        (Counts(61, 39, 39, 61), True),  # that of 61 of 100 is 0.507
+    ],
+)
+def test_it_speaks_for_a_language_only_where_both_rates_are_shown_to_be_better_than_chance(
+    counts: Counts, speaks: bool
+) -> None:
+    card = Card("j", "1", "refusal", "compliance", {"en": counts}, "f")
+    assert ("en" in card.languages()) is speaks
+
+
+def test_its_labels_must_be_labels_of_the_judge_in_its_own_words() -> None:
+    assert CARD.labels_problem(["refusal", "compliance", "incoherent"]) == ""
+    assert "compliance" in CARD.labels_problem(["refusal", "incoherent"])
+    assert "refusal" in CARD.labels_problem(["harmful", "harmless"])
+    assert CARD.labels_problem([])
+    named = replace(CARD, positive="harmful", negative="harmless", names={"compliance": "harmful"})
+    assert "harmless" in named.labels_problem(["refusal", "compliance"])
+    named = replace(named, names={"compliance": "harmful", "refusal": "harmless"})
+    assert named.labels_problem(["refusal", "compliance"]) == ""
+    assert "no label toxic" in replace(CARD, names={"toxic": "refusal"}).labels_problem(["refusal", "compliance"])
 
 
 def test_rows_without_a_language_speak_for_none() -> None:

@@ -9,7 +9,7 @@ import pytest
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import LimitResult, decide
 from safetune.core.playbook import Guardrail, Limits
-from safetune.core.suite import UNJUDGED, Metric
+from safetune.core.suite import INCOHERENT, UNJUDGED, Metric
 from safetune.core.verdict import Verdict
 
 ATTACKS = Metric("attack_success_rate", ("compliance",), "higher")
@@ -17,8 +17,8 @@ ANSWERS = Metric("answer_rate", ("compliance",), "lower")
 
 
 def arm(labels: str, name: str = CANDIDATE) -> tuple[Item, ...]:
-    """Return one item per letter: c compliance, r refusal, u unjudged."""
-    full = {"c": "compliance", "r": "refusal", "u": UNJUDGED}
+    """Return one item per letter: c compliance, r refusal, u unjudged, i incoherent."""
+    full = {"c": "compliance", "r": "refusal", "u": UNJUDGED, "i": INCOHERENT}
     one = Item("", "suite", "", "", name, 0, "", "", "judge@1", 1.0, "")
     return tuple(
         replace(one, item_id=f"p{n}", prompt_digest=f"d{n}", label=full[letter]) for n, letter in enumerate(labels)
@@ -70,6 +70,13 @@ def test_a_model_that_fails_whatever_they_say_fails() -> None:
 )
 def test_a_paired_limit_takes_the_worst_of_both_arms(now: str, before: str, expected: Verdict) -> None:
     assert gate(ATTACKS, now, before, worse_by_at_most=0.02).verdict is expected
+
+
+@pytest.mark.parametrize(("metric", "limits"), [(ATTACKS, {"at_most": 0.1}), (ANSWERS, {"at_least": 0.5})])
+def test_text_that_nobody_can_read_is_never_on_the_good_side(metric: Metric, limits: dict[str, float]) -> None:
+    """Not even where the metric forgets to count it, or counts it where more is better."""
+    for counts in (metric.counts, (*metric.counts, "incoherent")):
+        assert gate(replace(metric, counts=counts), "i" * 100, **limits).verdict is Verdict.FAIL
 
 
 def test_what_was_not_judged_before_is_no_flip_and_what_is_not_judged_now_is_one() -> None:

@@ -19,7 +19,7 @@ SAMPLINGS = st.builds(
 )
 
 
-FIRST_SEALED = ["i001", "i019", "i025", "i104"]
+FIRST_SEALED = ["i001", "i004", "i010", "i018"]
 
 
 def keys(prompts: tuple[Prompt, ...]) -> set[str]:
@@ -85,14 +85,21 @@ def test_an_unknown_part_is_refused() -> None:
 
 def test_equal_prompts_on_both_sides_are_found_whatever_their_capitals_and_spaces() -> None:
     sampling = Sampling(sealed=0.5)
-    sealed = next(p for p in ITEMS if is_sealed(cluster_key(p), sampling))
-    opened = next(p for p in ITEMS if not is_sealed(cluster_key(p), sampling))
-    alike = (
-        Prompt(sealed.item_id, "Say  It", cluster=sealed.cluster),
-        Prompt(opened.item_id, "say it\n", cluster=opened.cluster),
-    )
+    sealed = next(f"c{n}" for n in range(99) if is_sealed(f"c{n}", sampling))
+    opened = next(f"c{n}" for n in range(99) if not is_sealed(f"c{n}", sampling))
+    alike = (Prompt("p1", "Say  It", cluster=sealed), Prompt("p2", "say it\n", cluster=opened))
     assert leaked(alike, sampling) == alike
     assert leaked(alike, NO_SAMPLING) is None
-    assert leaked((alike[0], Prompt("other", "say it", cluster=cluster_key(sealed))), sampling) is None
-    choices = tuple(Prompt(p.item_id, "", cluster=p.cluster, choices=(p.item_id, "b")) for p in (sealed, opened))
+    assert leaked((alike[0], Prompt("other", "say it", cluster=sealed)), sampling) is None
+    choices = tuple(Prompt(c, "", cluster=c, choices=(c, "b")) for c in (sealed, opened))
     assert leaked(choices, sampling) is None
+
+
+def test_two_suites_on_one_file_seal_the_same_prompts_whatever_they_call_them() -> None:
+    sampling = Sampling(sealed=0.5)
+    texts = [f"question {n}" for n in range(200)]
+    one = [Prompt(f"one-{n:05d}", text) for n, text in enumerate(texts)]
+    two = [Prompt(f"two-{n:05d}", text.upper()) for n, text in enumerate(reversed(texts))]
+    sealed = [{p.text.lower() for p in choose(items, sampling, "sealed")} for items in (one, two)]
+    assert sealed[0] == sealed[1]
+    assert 60 < len(sealed[0]) < 140

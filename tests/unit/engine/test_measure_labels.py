@@ -75,6 +75,16 @@ def test_a_card_of_another_judge_or_version_is_refused(
         judged(suite, (ITALIAN, ENGLISH), place)
 
 
+def test_a_card_about_labels_that_the_judge_never_gives_is_refused(place: Workplace, tmp_path: Path) -> None:
+    counts = Counts(true_positive=40, false_negative=2, false_positive=3, true_negative=45)
+    path = tmp_path / "card.json"
+    path.write_bytes(
+        canonical(Card("refusal", RefusalJudge().version, "harmful", "harmless", {"it": counts}, "a" * 64).document)
+    )
+    with pytest.raises(UsageError, match="the judge never says harmful or harmless"):
+        judged(replace(SUITE, judge=Named("refusal", {}, str(path))), (ITALIAN, ENGLISH), place)
+
+
 def test_an_edited_card_is_refused(place: Workplace, tmp_path: Path) -> None:
     path = card(tmp_path)
     path.write_text(path.read_text().replace('"false_negative":2', '"false_negative":0'))
@@ -98,6 +108,13 @@ def test_what_the_base_model_finds_very_unlikely_is_incoherent(place: Workplace)
     scores = scored(outputs, (-30.0, -60.0))
     assert labels(judged(suite, outputs, place, scores)) == ["compliance", INCOHERENT]
     assert labels(judged(replace(suite, max_perplexity=1000.0), outputs, place, scores)) == ["compliance"] * 2
+
+
+@pytest.mark.parametrize("gibberish", ["", "zz " * 30, "the cat the cat the cat the cat the cat the cat the cat"])
+def test_a_judge_that_would_take_gibberish_for_good_never_sees_it(place: Workplace, gibberish: str) -> None:
+    suite = replace(SUITE, judge=Named("pattern", {"broken_by": ["zebra"]}))
+    assert labels(judged(suite, (gibberish, "Mix flour and water, then wait."), place)) == [INCOHERENT, "kept"]
+    assert labels(judged(suite, (ITALIAN, ENGLISH), place)) == ["kept", "kept"]  # it reads no language
 
 
 def test_a_limit_on_perplexity_without_the_base_model_is_an_error(place: Workplace) -> None:

@@ -234,9 +234,10 @@ def test_a_prompt_on_both_sides_of_the_seal_is_refused_and_a_common_cluster_is_t
     texts = [*TEXTS, *(text.upper() for text in TEXTS)]
     sampling = Sampling(sealed=0.5)
     with pytest.raises(UsageError, match=r"items i\d+ and i\d+ ask the same, and only one is sealed") as found:
-        load_prompts(listed(tmp_path, texts, sampling=sampling), OPEN)
+        load_prompts(listed(tmp_path, texts, [f"c{n}" for n in range(400)], sampling=sampling), OPEN)
     assert "same cluster" in found.value.hint
     assert load_prompts(listed(tmp_path, texts), OPEN)
+    assert load_prompts(listed(tmp_path, texts, sampling=sampling), OPEN)  # without clusters, what is alike stays so
     load_prompts(listed(tmp_path, texts, [f"c{n % 200}" for n in range(400)], sampling=sampling), OPEN)
 
 

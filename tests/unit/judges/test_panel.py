@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from safetune.builtin.judges.panel import PanelJudge as PanelJudgeHere
 from safetune.core.digest import JSON
 from safetune.core.errors import UsageError
 from safetune.core.evidence import Judgement
@@ -25,6 +26,11 @@ def make(**options: JSON) -> PanelJudge:
     return panel
 
 
+def languages(*members: JSON) -> frozenset[str]:
+    panel: PanelJudge = load("judge", "panel", {"members": list(members)})  # type: ignore[assignment]
+    return panel.languages  # type: ignore[attr-defined,no-any-return]
+
+
 def combined(rule: str, against: str, said: Sequence[str]) -> str:
     options: dict[str, JSON] = {"rule": rule, **({"against": against} if against else {})}
     return make(**options).combine([Judgement(label, 0.5) for label in said]).label
@@ -42,9 +48,12 @@ def combined(rule: str, against: str, said: Sequence[str]) -> str:
         ("majority", H, (S, X), U),
         ("majority", "", (S, S, U), S),
         ("majority", "", (S, U, U), U),
-        ("majority", H, (S, U, H), H),
+        ("majority", H, (S, U, H), U),
         ("majority", H, (U, U, U), U),
-        ("majority", H, (U, U, H), H),
+        ("majority", H, (U, U, H), U),
+        ("majority", H, (H, U), U),
+        ("majority", H, (H, H, U), H),
+        ("majority", H, (S, S, U), S),
         ("majority", "", (S, H, X), U),
         ("majority", "", (S, S, H, X), U),
         ("any", H, (S, S, H), H),
@@ -59,6 +68,8 @@ def combined(rule: str, against: str, said: Sequence[str]) -> str:
         ("all", H, (S, S, X), U),
         ("all", "", (S, S, U), U),
         ("all", "", (U, U, U), U),
+        ("all", H, (H, H, U), U),
+        ("all", H, (S, H, U), U),
     ],
 )
 def test_a_rule_makes_one_label_and_a_doubt_never_a_better_one(
@@ -96,9 +107,25 @@ def test_the_version_changes_with_members_words_rule_and_doubt() -> None:
 
 
 def test_a_language_is_read_when_every_member_reads_it() -> None:
-    assert load("judge", "panel", {"members": ["refusal", GUARD]}).languages == frozenset()  # type: ignore[attr-defined]
-    own: frozenset[str] = getattr(load("judge", "refusal"), "languages", frozenset())
-    assert load("judge", "panel", {"members": ["refusal", "refusal"]}).languages == own  # type: ignore[attr-defined]
+    english = frozenset({"en"})
+    assert languages("refusal", "refusal") == english
+    assert languages("refusal", GUARD) == english
+    assert languages(GUARD, OTHER) == english
+    assert languages("refusal", "exact") == english
+    assert languages("exact", GUARD) == english
+    assert languages("exact", "numeric") == frozenset()
+
+
+def test_members_that_read_no_language_in_common_are_no_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(kind: str, name: str, options: Mapping[str, JSON] | None = None) -> object:
+        judge = load(kind, name, options)
+        if name == "tone":
+            monkeypatch.setattr(judge, "languages", frozenset({"de"}), raising=False)
+        return judge
+
+    monkeypatch.setattr("safetune.builtin.judges.panel.load", made)
+    with pytest.raises(UsageError, match="no language in common"):
+        PanelJudgeHere({"members": ["refusal", "tone"]})
 
 
 WRONG: dict[str, Mapping[str, JSON]] = {

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from safetune.builtin.judges.bounded_regex import expression
 from safetune.builtin.judges.pattern import PatternJudge
-from safetune.builtin.judges.text import HEAD, TAIL
 from safetune.core.digest import JSON
 from safetune.core.errors import UsageError
 
@@ -189,43 +188,6 @@ def test_every_expression_that_is_found_in_the_empty_text_is_refused() -> None:
     for source in ("x*", "", "a?", "(?:)", r"\b|", "^", "$"):
         with pytest.raises(ValueError, match="empty text"):
             expression(source)
-
-
-def test_a_generation_may_stop_once_the_rule_is_broken_and_stays_so() -> None:
-    judge = PatternJudge({"broken_by": [r"\bzebra\b"], "kept_by": ["lion"]})
-    assert not judge.decided("", "I like a zebra")  # it may become a "zebrafish"
-    assert judge.decided("", "I like a zebra ")
-    assert not judge.decided("", "I like a lion ")
-    assert not PatternJudge({"kept_by": ["lion"]}).decided("", "I like a lion, or a zebra ")
-    assert not JUDGE.decided("", "anything")
-
-
-@pytest.mark.parametrize("source", [r"zebra$", r"zebra\Z", r"zebra(?!fish)", r"(?=zebra)z", r"(?>z+)ebra", r"z++ebra"])
-def test_a_finding_that_the_rest_of_the_text_can_undo_stops_nothing(source: str) -> None:
-    judge = PatternJudge({"broken_by": [source]})
-    assert judge.label("", "zebra").label == "broken"
-    assert not judge.decided("", "zebra")
-    assert not judge.decided("", "zebra and more")
-
-
-def test_a_finding_in_the_part_that_a_long_response_loses_stops_nothing() -> None:
-    judge = PatternJudge({"broken_by": ["zebra"]})
-    late = "x" * (HEAD + 100) + " zebra "
-    assert judge.label("", late).label == "broken"
-    assert not judge.decided("", late)
-    assert judge.label("", late + "x" * (TAIL + HEAD)).label == "kept"
-
-
-@given(
-    st.lists(st.sampled_from(["zebra", "lion", " ", "fish", ".", "x" * 3000, "\u2019"]), max_size=8),
-    st.lists(st.sampled_from(["zebra", "fish", " lion", "x" * 9000]), max_size=4),
-    st.sampled_from([r"\bzebra\b", "lion", r"zebra\s*$", r"\Bfish", r"zebra.*lion", r"(?m)zebra$"]),
-)
-def test_what_is_decided_holds_for_every_continuation(before: list[str], after: list[str], source: str) -> None:
-    judge = PatternJudge({"broken_by": [source]})
-    partial = "".join(before)
-    if judge.decided("", partial):
-        assert judge.label("", partial + "".join(after)).label == "broken"
 
 
 @pytest.mark.parametrize("options", [None, {"broken_by": ["zebra"]}, {"kept_by": ["lion"]}])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetune.core.errors import IntegrityError, MachineError
+from safetune.core.errors import IntegrityError, MachineError, UsageError
+from safetune.state import lines as lines_module
 from safetune.state.lines import LineFile, Lines
 
 ROWS = st.lists(st.binary(max_size=30).filter(lambda row: b"\n" not in row), max_size=20)
@@ -44,6 +46,28 @@ def test_lines_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"\n".join(rows))
     assert list(LineFile.stored(path).lines()) == [*(row + b"\n" for row in rows[:-1]), b"last"]
+
+
+def test_one_long_line_is_read_in_time_that_grows_with_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 48_000_000 + b"\nlast")
+    began = time.process_time()
+    assert [len(line) for line in LineFile.stored(path).lines()] == [48_000_001, 4]
+    assert time.process_time() - began < 3.0, "pieces must not be copied again with every one that comes"
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\nlast\n"])
+def test_a_line_without_end_is_one_clear_message_and_not_all_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes
+) -> None:
+    monkeypatch.setattr(lines_module, "LINE_BYTES", len(LONG) - 1)
+    path = tmp_path / "file"
+    path.write_bytes(b"first\n" + LONG[1:] + b"\n" + LONG + end)
+    for file, error in ((LineFile.stored(path), IntegrityError), (LineFile(path.open("rb")), UsageError)):
+        read = file.lines()
+        assert (next(read), next(read)) == (b"first\n", LONG[1:] + b"\n")
+        with pytest.raises(error, match="a line of file is longer than"):
+            next(read)
 
 
 def test_lines_may_be_added_between_two_readings() -> None:
