@@ -31,6 +31,8 @@ def _mappings(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
         "source": "Each of `sources`",
         "suite": "Each of `suites`, where it is not just a name",
         "prompts": "`prompts` of a suite",
+        "rule_probe": "Each of `rules` of `prompts`",
+        "engine": "`engine` of `prompts`",
         "metric": "Each of `metrics` of a suite",
         "guardrail": "Each of `guardrails`",
         "sprint": "Each of `sprints`",

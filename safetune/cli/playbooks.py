@@ -191,6 +191,30 @@ def evaluate(
     return show(as_json, lambda paint: evaluate_lines(result, paint), lambda: evaluate_json(result), result.exit_code)
 
 
+@app.command()
+def prompts(
+    playbook: Playbook,
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A suite of the playbook.", show_default=False)],
+    store: Store = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Print what a suite asks, one JSON row an item.
+
+    Ask it elsewhere, add "output" to each row, and `evaluate --recorded` judges it. Items
+    that only gates read are not printed.
+
+    \b
+    Example:
+      safetune prompts playbook.yaml harmless > asked.jsonl
+    """
+    import json
+
+    from safetune.engine.listing import list_prompts
+
+    rows = list_prompts(playbook, store, suite)
+    return show(as_json, lambda paint: [json.dumps(row) for row in rows], lambda: {"prompts": rows})
+
+
 def _safe(text: object) -> str:
     from safetune.report.untrusted import render_untrusted
 

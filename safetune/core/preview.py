@@ -108,7 +108,7 @@ def _likely(guardrail: Guardrail, outlook: _Outlook, n: int | None) -> tuple[str
         return "PASS", f"n={n} is enough"
     if outlook.needed is None:
         return "INCONCLUSIVE", "no number of items could show that this limit holds"
-    return "INCONCLUSIVE", f"n={n} cannot decide it; needs n>={outlook.needed:,}"
+    return "INCONCLUSIVE", f"n={n} is unlikely to decide it; needs n>={outlook.needed:,}"
 
 
 def _outlook(name: str, value: float, guardrail: Guardrail, size: tuple[int | None, int | None]) -> _Outlook:

@@ -83,10 +83,11 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a person should know of a suite; nothing here changes a measurement.
+    """What a person should know of a suite.
 
-    `hazards` are categories of the MLCommons taxonomy or the playbook's own, `languages` ISO 639-1 codes,
-    `min_samples` the least number of items that a guardrail over the suite needs when it names none itself.
+    `hazards` are categories of the MLCommons taxonomy or the playbook's own. `languages` are those of the prompts (ISO
+    639-1): a response too short to tell its language is taken to be in one of them. `min_samples` is the least number
+    of items that a guardrail over the suite needs when it names none itself.
     """
 
     description: str
@@ -150,6 +151,7 @@ class Suite:
             "attacks": [a.identity for a in self.attacks] or None,
             "sampling": self.sampling.identity if self.sampling != NO_SAMPLING else None,
             "max_perplexity": self.max_perplexity,
+            "languages": sorted(self.about.languages) or None,
         }
         return {
             "name": self.name,

@@ -145,7 +145,11 @@ def _decided(
 def _measured_code(report: EvaluationReport) -> ExitCode:
     """Say whether every item of every suite was measured with a sound judge."""
     sound = all(
-        not s.error and s.controls_run and not s.controls_failed and len(s.candidate) == s.expected
+        not s.error
+        and s.controls_run
+        and not s.controls_failed
+        and len(s.candidate) == s.expected
+        and len(s.baseline) in (0, s.expected)
         for s in report.suites
     )
     return ExitCode.DONE if sound else ExitCode.FAILED_RUN

@@ -1,6 +1,7 @@
 """Suites that another tool runs: it asks the model itself, and its results become items like any others.
 
-The tool runs once for each model; a finished results file is kept like a response, by weights and order.
+The tool runs once for each model; a finished results file is kept like a response, by weights, order, and what tells
+the tool and its tasks apart.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from safetune.core.digest import JSON, digest
-from safetune.core.errors import UsageError
+from safetune.core.errors import RunError, UsageError
 from safetune.core.evidence import BASELINE, CANDIDATE, Prompt, SuiteEvidence
 from safetune.core.suite import Suite
 from safetune.engine.asking import Subject, Workplace
-from safetune.engine.foreign import ForeignOrder, problem, read_allowed, run_foreign
+from safetune.engine.foreign import ForeignOrder, problem, read_allowed, run_foreign, tool_identity
 from safetune.engine.importing import Choice, Imported, check_pair, companions, read_results
 from safetune.engine.jobs import run_jobs, write_job
 from safetune.engine.responses import request
@@ -45,6 +46,15 @@ def foreign_problem(suite: Suite) -> str:
         return error.message
 
 
+def tool_of(suite: Suite) -> Mapping[str, JSON]:
+    """Return what tells the tool of a suite and its tasks apart, as JSON; a plan rests on it.
+
+    Raises:
+        UsageError: when the tool is not allowed, or it or its tasks cannot be read.
+    """
+    return tool_identity(_order(suite, Path("model")), read_allowed(os.environ))
+
+
 def results_of(suite: Suite, arms: tuple[Subject, Subject | None], place: Workplace) -> dict[str, Imported]:
     """Run the suite's tool where its results are not there yet, and return what it found for each arm.
 
@@ -52,8 +62,9 @@ def results_of(suite: Suite, arms: tuple[Subject, Subject | None], place: Workpl
         UsageError: when the tool is not allowed, its results cannot be read, or the arms were not asked the same.
         RunError: when it fails.
     """
+    tool = tool_of(suite)
     found = {
-        arm: read_results(_results(suite, subject, place), suite.name, arm, _choice(suite))
+        arm: read_results(_results(suite, subject, place, tool), suite.name, arm, _choice(suite))
         for arm, subject in zip((CANDIDATE, BASELINE), arms, strict=True)
         if subject is not None
     }
@@ -66,6 +77,10 @@ def as_prompts(suite: Suite, found: Mapping[str, Imported]) -> tuple[tuple[Promp
     """Return the prompts that a tool asked, and each arm's responses by request digest, for a judge of our own.
 
     Only the first sample of a prompt is used.
+
+    Raises:
+        UsageError: when items with the same prompt have different responses, or one of them has none: a response is
+            kept by its prompt, so one item would be judged by that of the other.
     """
     prompts = tuple(
         Prompt(item.item_id, found[CANDIDATE].prompts[item.item_id], item.slice, item.cluster)
@@ -73,11 +88,23 @@ def as_prompts(suite: Suite, found: Mapping[str, Imported]) -> tuple[tuple[Promp
         if item.sample == 0
     )
     keys = {p.item_id: request(p, suite).digest for p in prompts}
-    answers = {
-        arm: {keys[i.item_id]: i.output for i in imported.items if i.sample == 0 and i.item_id in keys}
-        for arm, imported in found.items()
-    }
+    answers = {arm: _by_request(suite, imported, keys) for arm, imported in found.items()}
     return prompts, answers
+
+
+def _by_request(suite: Suite, imported: Imported, keys: Mapping[str, str]) -> dict[str, str]:
+    """Return the responses of one arm by request digest; `keys` are the digests by item id."""
+    said = {item.item_id: item.output for item in imported.items if item.sample == 0}
+    first: dict[str, str] = {}
+    for item_id, key in keys.items():
+        other = first.setdefault(key, item_id)
+        if said.get(item_id) != said.get(other):
+            raise UsageError(
+                f"suite {suite.name}: items {other} and {item_id} have the same prompt and not the same response, so a "
+                "judge cannot be shown each its own",
+                hint=f"give every item a prompt of its own, or use the judge {IMPORTED}",
+            )
+    return {key: said[item_id] for key, item_id in first.items() if item_id in said}
 
 
 def as_evidence(suite: Suite, found: Mapping[str, Imported]) -> SuiteEvidence:
@@ -116,20 +143,22 @@ def _choice(suite: Suite) -> Choice:
     return replace(Choice(), **chosen)  # type: ignore[arg-type]  # the schema has checked their types
 
 
-def _results(suite: Suite, subject: Subject, place: Workplace) -> Path:
+def _results(suite: Suite, subject: Subject, place: Workplace, tool: Mapping[str, JSON]) -> Path:
     """Return the results file of a suite and a model, from an earlier run or from a new one."""
     if subject.remote:
         raise UsageError(
             f"suite {suite.name} is run by another tool, which needs weights", hint="name a model, not an address"
         )
     order = _order(suite, Path("model"))
-    name = digest({"order": order.identity, "weights": subject.identity})[:32]
+    name = digest({"order": order.identity, "tool": tool, "weights": subject.identity})[:32]
     kept = place.responses / "foreign" / name
     if (kept / _NAME).is_file():
         return kept / (kept / _NAME).read_text(encoding="utf-8")
     folder = place.scratch / f"foreign-{name}"
-    model = _whole(subject, folder / "model", place)
+    model = _whole(subject, folder / "model", place).absolute()  # the tool works in another folder
     made = run_foreign(replace(order, model=model), read_allowed(os.environ), folder / "run", place.listener)
+    if tool_of(suite) != tool:
+        raise RunError(f"{order.key}: its program or its tasks were changed while it ran", hint="run it again")
     with machine_errors(f"keep the results of {order.key}"):
         kept.mkdir(parents=True, exist_ok=True)
         for path in (made, *companions(made)):

@@ -221,9 +221,16 @@ class _Judging:
         detect = _detector() if readable else None
         for found, judgement in judged:
             language = detect(found.output)[0] if detect else ""
-            fit = judgement if language in readable | {""} else _UNJUDGED
-            self._rows[found.arm].add(self._item(found, fit, language))
+            fit = not detect or bool(readable & ({language} if language else self._expected(found.prompt, readable)))
+            self._rows[found.arm].add(self._item(found, judgement if fit else _UNJUDGED, language))
         return said
+
+    def _expected(self, prompt: Prompt, readable: frozenset[str]) -> frozenset[str]:
+        """Return the languages that a response too short to tell may be in: those of the prompt, where it says so."""
+        suite = self._measured.suite
+        if suite.prompts.options.get("languages"):
+            return frozenset({prompt.slice}) if not suite.attacks else frozenset()
+        return frozenset(suite.about.languages) or readable
 
     def _found(self, arms: Sequence[str]) -> Iterator[_Found]:
         """Yield the responses that are there; one prompt of all `arms` after the other."""
@@ -311,7 +318,7 @@ def _card(suite: Suite, judge: AnyJudge, models: Sequence[str]) -> Card | None:
     """Return the card that a suite names for its judge.
 
     Raises:
-        UsageError: when it cannot be read, or is about another judge, version, model, or labels that the judge never gives.
+        UsageError: when it cannot be read, or is about another judge, version or model, or labels never given.
     """
     if not suite.judge.card:
         return None

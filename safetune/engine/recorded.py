@@ -2,7 +2,8 @@
 
 A row of the JSONL file is {"output": text} and either {"item_id": ..., "suite": ...} (the suite may be left out where
 the id is found in one suite only) or {"prompt": text}. Rows of our own evidence fit as they are, and so do results of
-Inspect, lm-evaluation-harness and garak, by their prompts.
+Inspect, lm-evaluation-harness and garak, by their prompts. A prompt is only a text: it answers no request that has a
+prefill or a system message beside it.
 """
 
 from __future__ import annotations
@@ -31,12 +32,17 @@ _TWICE = 0
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A file of responses: its name and identity, its responses by request digest, and how many rows fit no prompt."""
+    """A file of responses: its name and identity, and its responses by request digest.
+
+    `strays` counts rows that answer no prompt, and `unnamed` prompts that a row has the text of and yet does not
+    answer: they have a prefill or a system message beside it.
+    """
 
     name: str
     identity: str
     responses: Mapping[str, str]
     strays: int
+    unnamed: int = 0
 
     @property
     def label(self) -> str:
@@ -46,7 +52,8 @@ class Recorded:
     @property
     def note(self) -> str:
         """What is worth knowing of it, or an empty string."""
-        return f"{self.strays} row(s) of {self.name} answer no prompt of these suites" if self.strays else ""
+        strays = f"{self.strays} row(s) of {self.name} answer no prompt of these suites" if self.strays else ""
+        return "; ".join(part for part in (strays, _unnamed(self.name, self.unnamed)) if part)
 
 
 class Asked:
@@ -68,6 +75,7 @@ class Asked:
         self._alone: Index | None = None
         self._by_text: Index | None = None
         self._before = array("I")  # one more than the place of the prompt before this one with the same text, or 0
+        self._bare = bytearray()  # by place: 1 where the request is nothing but the text
 
     def number(self, digest: str) -> int | None:
         """Return the number of a request, or None where no suite makes it."""
@@ -81,7 +89,19 @@ class Asked:
         if row["item_id"]:
             alone = self._ids().get(row["item_id"])
             return () if alone is None or alone == _TWICE else (alone - 1,)
-        return self._with_text(row["prompt"])
+        return [self.numbers[place] for place in self._with_text(row["prompt"]) if self._bare[place]]
+
+    def contradicts(self, row: Mapping[str, str], numbers: Sequence[int]) -> bool:
+        """Say whether a row names an item and has another prompt than that item."""
+        if not row["item_id"] or not row["prompt"] or not numbers:
+            return False
+        return numbers[0] not in [self.numbers[place] for place in self._with_text(row["prompt"])]
+
+    def left_out(self, row: Mapping[str, str]) -> Sequence[int]:
+        """Return the numbers of the requests that have the text of a row's prompt and more than that."""
+        if row["item_id"]:
+            return ()
+        return [self.numbers[place] for place in self._with_text(row["prompt"]) if not self._bare[place]]
 
     def _ids(self) -> Index:
         """Return numbers, plus one, by item id alone; `_TWICE` where more than one item has it."""
@@ -92,19 +112,21 @@ class Asked:
                 self._alone.put(prompt.item_id, number + 1 if known is None else _TWICE)
         return self._alone
 
-    def _with_text(self, text: str) -> Sequence[int]:
+    def _with_text(self, text: str) -> Iterator[int]:
+        """Yield the places of the prompts with a text, the last one first."""
         if self._by_text is None:
             self._by_text = Index()
-            for place, prompt in enumerate(self._prompts()):
+            pairs = ((one.suite, prompt) for one in self.measured for prompt in one.prompts)
+            for place, (suite, prompt) in enumerate(pairs):
                 last = self._by_text.get(prompt.text)
                 self._before.append(0 if last is None else last + 1)
                 self._by_text.put(prompt.text, place)
-        found, last = [], self._by_text.get(text)
+                self._bare.append(not prompt.prefill and prompt.system is None and not suite.decoding.system_prompt)
+        last = self._by_text.get(text)
         more = 0 if last is None else last + 1
         while more:
-            found.append(self.numbers[more - 1])
+            yield more - 1
             more = self._before[more - 1]
-        return found
 
     def _prompts(self) -> Iterator[Prompt]:
         return (prompt for one in self.measured for prompt in one.prompts)
@@ -117,6 +139,17 @@ class _Answered(Mapping[str, str]):
         self._asked = asked
         self._rows: Lines[str] = Lines(file, _output)
         self._of = array("I", bytes(4 * len(asked.numbers)))  # one more than the place of the row, by number; or 0
+        self._seen = bytearray(len(asked.numbers))  # by number: 1 where a row had the text alone of a longer request
+
+    @property
+    def unnamed(self) -> int:
+        """How many prompts have more than a text, a row with that text, and no answer."""
+        return sum(self._seen[number] and not self._of[number] for number in self._asked.numbers)
+
+    def leave(self, numbers: Sequence[int]) -> None:
+        """Note requests that a row has only the text of."""
+        for number in numbers:
+            self._seen[number] = 1
 
     def take(self, numbers: Sequence[int], place: int, line: bytes) -> bool:
         """Take in a row that answers these requests; say whether it agrees with what was there before."""
@@ -157,13 +190,25 @@ def read_recorded(path: Path, asked: Asked) -> Recorded:
     found, strays = _Answered(asked, foreign or file), 0
     for number, place, line, row in _rows(path.name, foreign or file, ours=not foreign):
         answered = asked.answered_by(row)
+        found.leave(asked.left_out(row))
         strays += not answered
+        if asked.contradicts(row, answered):
+            raise UsageError(
+                f"{path.name}:{number}: item {row['item_id'][:80]} asks something else than the prompt of this row",
+                hint="they answer other prompts; `safetune prompts PLAYBOOK SUITE` prints those of a suite",
+            )
         if answered and not found.take(answered, place, line):
             raise UsageError(f"{path.name}:{number}: a second, different response to the same item", hint=_HINT)
     if not found:
         names = ", ".join(m.suite.name for m in asked.measured)
-        raise UsageError(f"no row of {path.name} answers a prompt of {names}", hint=_HINT)
-    return Recorded(path.name, f"recorded:{identity}", found, strays)
+        why = _unnamed(path.name, found.unnamed)
+        raise UsageError(f"no row of {path.name} answers a prompt of {names}{why and f'; {why}'}", hint=_HINT)
+    return Recorded(path.name, f"recorded:{identity}", found, strays, found.unnamed)
+
+
+def _unnamed(name: str, count: int) -> str:
+    what = f"{count} prompt(s) have a prefill or a system message"
+    return f"{what}, and no row of {name} names them by suite and item_id" if count else ""
 
 
 def _opened(path: Path) -> tuple[LineFile, str]:

@@ -95,6 +95,12 @@ def _plugin_facts(playbook: Playbook, sums: Sums) -> Mapping[str, Fact]:
     return found | {f"judge {suite.judge.key}": _judge_fact(suite.judge, sums) for suite in playbook.suites}
 
 
+_NO_CONTROLS = (
+    "judge {} has no controls, so no gate can rely on it; name a judge that reads the responses, or measure the suite "
+    "without a gate"
+)
+
+
 def _judge_fact(judge: Named, sums: Sums) -> Fact:
     """Return the version of a judge, loaded with its options, and the identity of the models that it asks."""
     if judge.name not in names("judge"):
@@ -104,6 +110,8 @@ def _judge_fact(judge: Named, sums: Sums) -> Fact:
     except UsageError as error:
         return Fact(judge.name, "", None, f"judge {judge.name}: {error.message}")
     version = str(getattr(loaded, "version", ""))
+    if not getattr(loaded, "controls", ()):
+        return Fact(judge.name, "", None, _NO_CONTROLS.format(judge.name))
     models = [model_of(asked, sums) for asked in respondents(loaded)]  # type: ignore[arg-type]
     if problem := next((model.problem for model in models if model.problem), ""):
         return Fact(judge.name, "", None, f"judge {judge.name}: {problem}")

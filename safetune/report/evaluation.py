@@ -164,6 +164,8 @@ def suite_problems(suite: SuiteEvidence) -> list[str]:
         problems.append(f"its judge mislabelled its controls: {render_untrusted(', '.join(suite.controls_failed))}")
     if len(suite.candidate) != suite.expected:
         problems.append(f"{len(suite.candidate)} of {counted(suite.expected, 'item')} were measured")
+    if suite.baseline and len(suite.baseline) != suite.expected:
+        problems.append(f"{len(suite.baseline)} of {counted(suite.expected, 'item')} of the baseline were measured")
     return [f"{name(suite.suite)}: {problem}" for problem in problems]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safetune.core.card import LEAST_ROWS, UNKNOWN_LANGUAGE, Counts, Rate
+from safetune.core.card import CHANCE, LEAST_ROWS, UNKNOWN_LANGUAGE, Counts, Rate
 from safetune.report.text import NOTHING, PLAIN, UNKNOWN, Paint, columns, counted, digest_text, name, percent
 from safetune.report.untrusted import render_untrusted
 
@@ -53,6 +53,7 @@ def _speaks(found: Calibration) -> str:
     if spoken:
         return spoken
     why = f"no language: each needs {LEAST_ROWS} rows or more of {name(card.positive)} and of {name(card.negative)}"
+    why += f", sensitivity and specificity both shown to be above {CHANCE:.0%}"
     return f"{why}, and rows that name theirs (--language)" if UNKNOWN_LANGUAGE in card.figures else why
 
 

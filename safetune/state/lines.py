@@ -21,11 +21,11 @@ LINE_BYTES = 256 * 1024 * 1024  # as much as a results file of another tool may 
 class LineFile:
     """A file that is read by place and, where it is a temporary one, grows; closed when nobody holds it any more."""
 
-    __slots__ = ("_descriptor", "_error", "_stream", "_unwritten", "_written")
+    __slots__ = ("_descriptor", "_stored", "_stream", "_unwritten", "_written")
 
-    def __init__(self, stream: IO[bytes], error: type[SafetuneError] = UsageError) -> None:
-        """Take over a stream; `error` is what a line that is too long is in it."""
-        self._stream, self._descriptor, self._error = stream, stream.fileno(), error
+    def __init__(self, stream: IO[bytes], stored: Path | None = None) -> None:
+        """Take over a stream; `stored` is the path of a file that safetune itself wrote."""
+        self._stream, self._descriptor, self._stored = stream, stream.fileno(), stored
         self._unwritten = bytearray()
         self._written = 0
 
@@ -40,7 +40,7 @@ class LineFile:
             IntegrityError: when it is not a regular file.
             OSError: when it cannot be opened.
         """
-        return cls(open_regular(path), IntegrityError)
+        return cls(open_regular(path), path)
 
     @classmethod
     def temporary(cls, folder: Path | None = None) -> LineFile:
@@ -79,9 +79,11 @@ class LineFile:
             yield b"".join(pieces)
 
     def _too_long(self) -> SafetuneError:
-        name = Path(self._stream.name).name if isinstance(self._stream.name, str | Path) else "a temporary file"
-        hint = "safetune verify" if self._error is IntegrityError else "write one row to each line"
-        return self._error(f"a line of {name} is longer than {LINE_BYTES // 2**20} MiB", hint=hint)
+        path, most = self._stored or self._stream.name, f"is longer than {LINE_BYTES // 2**20} MiB"
+        name = Path(path).name if isinstance(path, str | Path) else "a temporary file"
+        if self._stored:
+            return IntegrityError(f"a line of {name} {most}", hint="safetune verify")
+        return UsageError(f"a line of {name} {most}", hint="write one row to each line")
 
     def read(self, place: int, size: int) -> bytes:
         """Return up to `size` bytes from `place` on.

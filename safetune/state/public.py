@@ -25,9 +25,9 @@ def locate_public(location: str, source: str, whose: str) -> Path:
     root = os.environ.get(DATA_ROOT_VARIABLE, "")
     path = Path(root) / location
     if not root or not path.is_file():
-        where = f"not found under {root}" if root else f"{DATA_ROOT_VARIABLE} is not set"
+        where = f"it is not under {root}" if root else f"{DATA_ROOT_VARIABLE} is not set"
         raise UsageError(
-            f"{whose}: public file {location} is {where}",
+            f"{whose}: public file {location} is not here: {where}",
             hint=f"get it from {source} and set {DATA_ROOT_VARIABLE} to the folder that holds it",
         )
     return path

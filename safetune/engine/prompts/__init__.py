@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from safetune.core.card import parse
 from safetune.core.digest import JSON, canonical, digest
 from safetune.core.errors import SafetuneError, UsageError
 from safetune.core.evidence import Prompt
@@ -19,7 +20,6 @@ from safetune.engine.prompts.kept import keep
 from safetune.engine.prompts.rules import rule_prompts
 from safetune.plugins import load
 from safetune.protocols import Judge, PromptGenerator
-from safetune.state.files import sha256_file
 from safetune.state.public import DATA_ROOT_VARIABLE
 
 __all__ = ["ALL", "DATA_ROOT_VARIABLE", "OPEN", "SEALED", "load_prompts", "locate", "suite_fact"]
@@ -157,23 +157,34 @@ def _digest(prompts: Sequence[Prompt]) -> str:
 
 
 def _card_digest(suite: Suite) -> str:
-    path = Path(suite.judge.card)
+    """Return the digest of the suite's card, once it is a card about this judge; its model is looked at later."""
+    path, judge = Path(suite.judge.card), load("judge", suite.judge.name, suite.judge.options)
     try:
-        return sha256_file(path)
-    except OSError as error:
+        card = parse(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"suite {suite.name}: card {path.name} cannot be read: {error.strerror}", hint="safetune judge calibrate"
+            f"suite {suite.name}: card {path.name} cannot be used: {error}", hint="safetune judge calibrate"
         ) from error
+    given = frozenset(control.label for control in getattr(judge, "controls", ()))
+    problem = card.problem(suite.judge.name, str(getattr(judge, "version", "")), card.model)
+    if problem := problem or card.labels_problem(given):
+        raise UsageError(f"suite {suite.name}: card {path.name}: {problem}", hint="safetune judge calibrate")
+    return card.digest
 
 
 def _foreign_fact(suite: Suite) -> Fact:
     """Return what is known of a suite that another tool runs: how many items it will have, where the suite says so."""
-    from safetune.engine.foreign_suites import foreign_problem  # here, since most plans know no such suite
+    from safetune.engine.foreign_suites import foreign_problem, tool_of  # here, since most plans know no such suite
 
     expected = suite.prompts.options.get("expected")
     size = expected if isinstance(expected, int) and not isinstance(expected, bool) else None
     problem, note = foreign_problem(suite), f"{suite.prompts.location} asks the model itself"
-    return Fact(suite.name, "" if problem else suite.digest, size, problem, note)
+    if problem:
+        return Fact(suite.name, "", size, problem, note)
+    parts: dict[str, JSON] = {"definition": suite.digest, "tool": tool_of(suite)}
+    if suite.judge.card:
+        parts["card"] = _card_digest(suite)
+    return Fact(suite.name, digest(parts), size, note=note)
 
 
 def _note(suite: Suite, size: int) -> str:

@@ -15,6 +15,7 @@ from safetune.engine.prompts.files import Row, as_text
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}\n]+)\}|[{}]")
 _NO_TEXT = "has no prompt text"
+_NO_CHAT = "has a prompt that is no text; a suite asks one question, and its `system` and `prefill` have columns"
 
 
 def prompts_of(suite: Suite, number: int, row: Row) -> tuple[Prompt, ...]:
@@ -72,6 +73,8 @@ def _text(suite: Suite, row: Row) -> str:
     names, template = _names(suite), suite.prompts.options.get("text")
     if names.get("prompt") == "" and suite.evaluator == LIKELIHOOD and not template:
         return ""
+    if not template and not isinstance(row.cells.get(str(names.get("prompt") or "prompt"), ""), str | None):
+        raise row.refuse(_NO_CHAT)
     text = _filled(row, str(template)) if template else _column(names, row, "prompt", usual="prompt")
     if not text.strip():
         raise row.refuse(_NO_TEXT)

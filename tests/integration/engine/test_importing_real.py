@@ -227,9 +227,12 @@ def test_a_run_of_garak_that_broke_off_is_refused_although_garak_says_that_all_i
         read_results(path, "strings", "candidate", Choice(scorer="always.Pass"))
 
 
+NO_SUCH_TASK = ("run", "--model", "hf", "--model_args", "pretrained={model}", "--tasks", "no_such_task_here")
+
+
 def test_a_tool_that_fails_says_why(
     tmp_path: Path, tasks: Path, tiny_model: Path, peer: Callable[[str, str], Path]
 ) -> None:
-    wanted = order("lm-eval", tiny_model, "*.jsonl", "run", "--model", "hf", "--tasks", "no_such_task_here")
+    wanted = order("lm-eval", tiny_model, "*.jsonl", *NO_SUCH_TASK)
     with pytest.raises(RunError, match=r"exit code 1; its last words: .*no_such_task_here"):
         run_foreign(wanted, Allowed({"lm-eval": peer("lm_eval", "lm-eval")}, tasks), tmp_path / "job", lambda _: None)

@@ -82,10 +82,9 @@ def test_a_model_with_another_cache_is_left_to_generate(kind: str) -> None:
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_what_generate_says_from_logits_that_are_not_numbers_is_an_error(kind: str, value: str) -> None:
     model: Any = made(kind)
+    weights = [weight for name, weight in model.named_parameters() if ".1." in name and weight.dim() == 2]
     with torch.no_grad():
-        next(weight for name, weight in model.named_parameters() if ".1." in name and weight.dim() == 2)[3] = float(
-            value
-        )
+        weights[-1][3] = float(value)
 
     with pytest.raises(RunError, match="not finite"):
         Fallback(model, ENDS, lambda _, __: False).answer(Batch((), tuple(requests())))

@@ -202,7 +202,7 @@ def test_wrappers_from_the_wild_are_distinct_short_enough_and_follow_their_file(
     [
         ({"sha256": "0" * 64}, "has sha256"),
         ({"sha256": "abc"}, "must be the SHA-256"),
-        ({"public": "nothing.json"}, "is not found under"),
+        ({"public": "nothing.json"}, "it is not under"),
         ({"public": "../wild.json"}, "is not a path inside the data root"),
         ({"public": "/etc/hosts"}, "is not a path inside the data root"),
         ({"column": "text"}, "cannot be read"),

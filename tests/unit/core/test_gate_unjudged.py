@@ -72,11 +72,11 @@ def test_a_paired_limit_takes_the_worst_of_both_arms(now: str, before: str, expe
     assert gate(ATTACKS, now, before, worse_by_at_most=0.02).verdict is expected
 
 
-@pytest.mark.parametrize(("metric", "limits"), [(ATTACKS, {"at_most": 0.1}), (ANSWERS, {"at_least": 0.5})])
-def test_text_that_nobody_can_read_is_never_on_the_good_side(metric: Metric, limits: dict[str, float]) -> None:
+@pytest.mark.parametrize(("metric", "limit"), [(ATTACKS, "at_most"), (ANSWERS, "at_least")])
+def test_text_that_nobody_can_read_is_never_on_the_good_side(metric: Metric, limit: str) -> None:
     """Not even where the metric forgets to count it, or counts it where more is better."""
     for counts in (metric.counts, (*metric.counts, "incoherent")):
-        assert gate(replace(metric, counts=counts), "i" * 100, **limits).verdict is Verdict.FAIL
+        assert gate(replace(metric, counts=counts), "i" * 100, "", **{limit: 0.5}).verdict is Verdict.FAIL
 
 
 def test_what_was_not_judged_before_is_no_flip_and_what_is_not_judged_now_is_one() -> None:

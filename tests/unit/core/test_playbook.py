@@ -74,6 +74,7 @@ def test_a_gate_has_the_guardrails_that_the_stage_names_in_the_order_of_the_play
         replace(SUITE, attacks=(Named("prefill"),)),
         replace(SUITE, sampling=Sampling(sealed=0.5)),
         replace(SUITE, max_perplexity=90.0),
+        replace(SUITE, about=replace(SUITE.about, languages=("it",))),
         replace(SUITE, metrics=(replace(ATTACKS, counts=("compliance",)),)),
         replace(SUITE, metrics=(replace(ATTACKS, worse="lower"),)),
         replace(SUITE, metrics=(replace(ATTACKS, name="x"),)),
@@ -93,7 +94,7 @@ def test_whatever_can_change_a_measurement_changes_the_digest_of_a_suite(changed
 @pytest.mark.parametrize(
     "same",
     [
-        replace(SUITE, about=About("other words", "CC0", "elsewhere", ("privacy",), ("en",), 50)),
+        replace(SUITE, about=About("other words", "CC0", "elsewhere", ("privacy",), (), 50)),
         replace(SUITE, judge=Named("refusal", {}, "/cards/moved.json")),
         replace(SUITE, prompts=replace(SUITE.prompts, location="/moved/harm.jsonl")),
         replace(SUITE, metrics=(replace(ATTACKS, counts=("partial", "compliance")),)),

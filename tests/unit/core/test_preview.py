@@ -47,7 +47,7 @@ def test_a_floor_is_a_ceiling_on_everything_else() -> None:
 def test_a_margin_is_expected_to_hold_when_nothing_changes() -> None:
     found = _one(60, worse_by_at_most=0.1)
     assert found.needed == min_n_paired(0.1, 0.0, 0.1, 0.95) == 91
-    assert (found.likely, found.why) == ("INCONCLUSIVE", "n=60 cannot decide it; needs n>=91")
+    assert (found.likely, found.why) == ("INCONCLUSIVE", "n=60 is unlikely to decide it; needs n>=91")
     assert found.detectable is not None
     assert found.detectable > 0.1
     assert found.note == "assumes no change on average and 10 % discordant pairs"

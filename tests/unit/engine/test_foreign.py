@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from safetune.core.errors import RunError, UsageError
-from safetune.engine.foreign import Allowed, ForeignOrder, problem, read_allowed, run_foreign
+from safetune.engine.foreign import Allowed, ForeignOrder, problem, read_allowed, run_foreign, tool_identity
 from safetune.protocols import Progress
 
 
@@ -26,7 +26,7 @@ def tool(folder: Path, body: str) -> Path:
 
 
 def order(*arguments: str, results: str = "*.out", minutes: float = 1.0) -> ForeignOrder:
-    return ForeignOrder("command", arguments, results, Path("/models/tiny"), "check", minutes)
+    return ForeignOrder("command", (*arguments, "{model}"), results, Path("/models/tiny"), "check", minutes)
 
 
 def run(folder: Path, body: str, wanted: ForeignOrder, tasks: Path | None = None) -> Path:
@@ -63,6 +63,7 @@ def test_the_tool_gets_its_arguments_whole_and_placeholders_replaced(tmp_path: P
         "$1; `id` 'x'",
         "a b",
         '{"k": 1}',
+        "/models/tiny",
     ]
 
 
@@ -128,7 +129,7 @@ import sys
 from pathlib import Path
 from safetune.core.errors import InterruptedRun
 from safetune.engine.foreign import *
-order = ForeignOrder("command", ("{{output}}",), "*.out", Path("/m"), "check")
+order = ForeignOrder("command", ("{{output}}", "{{model}}"), "*.out", Path("/m"), "check")
 try:
     run_foreign(order, Allowed({{"command:check": Path({str(program)!r})}}), Path({str(tmp_path / "job")!r}), print)
 except InterruptedRun:
@@ -171,6 +172,10 @@ def test_an_argument_without_a_path_of_its_own_is_passed_on(tmp_path: Path, argu
     ("wanted", "why"),
     [
         (order("{modell}"), "unknown placeholder"),
+        (replace(order(), arguments=("{output}",)), "no argument has {model}"),
+        (order("--trust_remote_code"), "trust_remote_code"),
+        (order("--trust-remote-code"), "trust_remote_code"),
+        (order("-M", "Trust_Remote_Code=true"), "trust_remote_code"),
         (order("{tasks_dir}/x.py"), "needs a folder of tasks"),
         (order(results="/etc/*"), "no pattern below the output folder"),
         (order(results="../*"), "no pattern below the output folder"),
@@ -235,3 +240,112 @@ def test_the_identity_of_an_order_is_what_can_change_its_results() -> None:
     assert one.identity == replace(one, timeout_minutes=2.0, model=Path("/other")).identity
     others = (order("b"), order("a", results="*.x"), replace(one, program="p"), replace(one, engine="garak"))
     assert all(one.identity != other.identity for other in others)
+
+
+# -- the model that is asked -------------------------------------------------------------------------------------------
+
+INSPECT = ("eval", "{tasks_dir}/checks.py@sums", "--model", "hf/{model}", "-M", "device=cpu", "--log-dir", "{output}")
+LM_EVAL = ("run", "--model", "hf", "--model_args", "pretrained={model},dtype=float32", "--output_path", "{output}")
+GARAK = ("--config", "{tasks_dir}/garak.json", "--target_name", "{model}", "--report_prefix", "{output}/run")
+KNOWN = {"inspect": INSPECT, "lm-eval": LM_EVAL, "garak": GARAK}
+
+
+def told(folder: Path, engine: str, *arguments: str) -> str:
+    """What is said against arguments of a known tool."""
+    program = tool(folder, "true")
+    one = ForeignOrder(engine, arguments, "*.out", Path("/models/tiny"))
+    return problem(one, Allowed({engine: program}, folder))
+
+
+@pytest.mark.parametrize("engine", KNOWN)
+def test_the_arguments_that_the_document_names_are_fine(tmp_path: Path, engine: str) -> None:
+    assert told(tmp_path, engine, *KNOWN[engine]) == ""
+
+
+@pytest.mark.parametrize(
+    ("engine", "more"),
+    [
+        ("inspect", ("--model", "hf/gpt2")),
+        ("inspect", ("--model=hf/gpt2",)),
+        ("inspect", ("--model", "hf/{model},hf/gpt2")),
+        ("inspect", ("--model-role", "grader=hf/gpt2")),
+        ("inspect", ("-M", "model_path=gpt2")),
+        ("inspect", ("--model", "mockllm/{model}")),
+        ("inspect", ("--model",)),
+        ("lm-eval", ("--model", "dummy")),
+        ("lm-eval", ("--model=dummy",)),
+        ("lm-eval", ("-mdummy",)),
+        ("lm-eval", ("--model_args", "pretrained=gpt2")),
+        ("lm-eval", ("--model_args=dtype=float32,pretrained=gpt2",)),
+        ("lm-eval", ("--model_args", "pretrained={model},peft=other")),
+        ("lm-eval", ("--model_args", '{"pretrained": "gpt2"}')),
+        ("lm-eval", ("-a", "model=gpt2")),
+        ("lm-eval", ("--trust",)),
+        ("garak", ("--target_name", "gpt2")),
+        ("garak", ("--target_n", "gpt2")),
+        ("garak", ("--model_name=gpt2",)),
+        ("garak", ("-n", "gpt2")),
+        ("garak", ("-ngpt2",)),
+        ("garak", ("--target_type", "test.Blank")),
+        ("garak", ("-m", "test.Blank")),
+        ("garak", ("--generator_options", '{"huggingface": {"Model": {"name": "gpt2"}}}')),
+    ],
+)
+def test_an_argument_that_names_another_model_is_refused(tmp_path: Path, engine: str, more: tuple[str, ...]) -> None:
+    assert "argument" in told(tmp_path, engine, *KNOWN[engine], *more)
+    assert "argument" in told(tmp_path, engine, *more, *KNOWN[engine])
+
+
+@pytest.mark.parametrize(
+    ("engine", "more"),
+    [
+        ("inspect", ("--model-base-name", "x", "-T", "models=3", "--max-tokens", "6")),
+        ("lm-eval", ("--model", "vllm", "--model_args", "pretrained={model}", "--tasks", "a_model", "--limit", "5")),
+        ("lm-eval", ("--model_args", '{"pretrained": "{model}", "dtype": "float32"}')),
+        ("garak", ("--target_type", "huggingface.Model", "-n", "{model}", "--spec", "probes.dan.Dan_11_0")),
+    ],
+)
+def test_an_argument_that_names_no_other_model_is_passed_on(tmp_path: Path, engine: str, more: tuple[str, ...]) -> None:
+    assert told(tmp_path, engine, *KNOWN[engine], *more) == ""
+
+
+# -- what made the results ---------------------------------------------------------------------------------------------
+
+
+def test_the_tool_is_told_apart_by_its_bytes_and_by_its_tasks_where_it_is_given_them(tmp_path: Path) -> None:
+    program, tasks = tool(tmp_path, "true"), tmp_path / "tasks"
+    (tasks / "deep").mkdir(parents=True)
+    (tasks / "deep" / "one.py").write_text("1")
+    link = tmp_path / "link"
+    link.symlink_to(program)
+    allowed, uses, plain = Allowed({"command:check": program}, tasks), order("{tasks_dir}/deep/one.py"), order()
+    first = (tool_identity(uses, allowed), tool_identity(plain, allowed))
+    assert first == (tool_identity(uses, allowed), tool_identity(plain, Allowed({"command:check": link}, tasks)))
+    (tasks / "deep" / "one.py").write_text("2")
+    assert tool_identity(uses, allowed) != first[0]
+    assert tool_identity(plain, allowed) == first[1]
+    (tasks / "deep" / "one.py").write_text("1")
+    (tasks / "deep" / "__pycache__").mkdir()
+    (tasks / "deep" / "__pycache__" / "one.cpython-311.pyc").write_text("what Python makes of it")
+    assert tool_identity(uses, allowed) == first[0]
+    (tasks / "deep" / "one.py").rename(tasks / "deep" / "two.py")
+    assert tool_identity(uses, allowed) != first[0]
+    (tasks / "deep" / "two.py").rename(tasks / "deep" / "one.py")
+    assert tool_identity(uses, allowed) == first[0]
+    tool(tmp_path, "false")
+    assert tool_identity(plain, allowed) != first[1]
+
+
+def test_tasks_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    program, tasks = tool(tmp_path, "true"), tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "elsewhere").symlink_to(tmp_path)
+    allowed = Allowed({"command:check": program}, tasks)
+    with pytest.raises(UsageError, match="elsewhere is a link to a folder"):
+        tool_identity(order("{tasks_dir}/x"), allowed)
+    (tasks / "elsewhere").unlink()
+    os.mkfifo(tasks / "pipe")
+    with pytest.raises(UsageError, match="pipe is no file"):
+        tool_identity(order("{tasks_dir}/x"), allowed)
+    with pytest.raises(UsageError, match="absent"):
+        tool_identity(order("{tasks_dir}/x"), replace(allowed, tasks=tmp_path / "absent"))

@@ -158,3 +158,11 @@ def test_what_an_endpoint_answered_is_not_kept_for_another_time(place: Workplace
     forget_remote([remote, local], place)
     assert len(Responses(place.responses, remote.identity).read()) == 0
     assert len(Responses(place.responses, local.identity).read()) == 1
+
+
+@pytest.mark.parametrize(("languages", "label"), [((), "refusal"), (("en",), "refusal"), (("it",), UNJUDGED)])
+def test_a_text_too_short_to_tell_is_taken_to_be_in_the_language_of_the_suite(
+    place: Workplace, languages: tuple[str, ...], label: str
+) -> None:
+    suite = replace(SUITE, about=replace(SUITE.about, languages=languages))
+    assert labels(judged(suite, ("I can't.", "I can't."), place)) == [label] * 2

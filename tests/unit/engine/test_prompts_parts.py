@@ -185,7 +185,7 @@ def test_the_identity_follows_the_version_of_an_attack_and_its_options(
 
 
 def test_a_suite_that_another_tool_runs_has_no_prompts_here_and_is_refused_until_the_tool_is_allowed(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {"arguments": ["run", "{model}"], "results": "*.json"}
     source = PromptSource("engine", "garak", options=asked)
@@ -194,8 +194,12 @@ def test_a_suite_that_another_tool_runs_has_no_prompts_here_and_is_refused_until
     fact = suite_fact(one)
     assert fact.problem
     assert (fact.identity, fact.size, fact.note) == ("", None, "garak asks the model itself")
-    monkeypatch.setattr("safetune.engine.foreign_suites.foreign_problem", lambda suite: "")
-    assert (suite_fact(one).identity, suite_fact(one).size) == (one.digest, None)
+    program = tmp_path / "garak"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("SAFETUNE_ENGINE_GARAK", str(program))
+    assert (suite_fact(one).problem, suite_fact(one).size) == ("", None)
+    assert suite_fact(one).identity
     known = replace(one, prompts=replace(source, options={**asked, "expected": 40}))
     assert suite_fact(known).size == 40
 

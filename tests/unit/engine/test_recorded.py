@@ -51,9 +51,12 @@ def test_a_prompt_answers_every_item_that_asks_it(tmp_path: Path) -> None:
     assert found.responses == {key(FIRST, 1): "x", key(SECOND, 1): "x"}
 
 
-def test_an_id_goes_before_a_prompt(tmp_path: Path) -> None:
-    row = {"suite": "one", "item_id": "a", "prompt": "Why?", "output": "x"}
+def test_an_id_with_the_prompt_of_another_item_is_refused_by_line(tmp_path: Path) -> None:
+    row = {"suite": "one", "item_id": "a", "prompt": "What?", "output": "x"}
     assert read_recorded(write(tmp_path, row), Asked(BOTH)).responses == {key(FIRST, 0): "x"}
+    for other in ("Why?", "another question"):
+        with pytest.raises(UsageError, match=r"said\.jsonl:1: item a asks something else"):
+            read_recorded(write(tmp_path, {**row, "prompt": other}), Asked(BOTH))
 
 
 def test_the_identity_is_that_of_the_bytes(tmp_path: Path) -> None:
@@ -135,3 +138,34 @@ def test_a_file_that_is_changed_before_it_is_judged_is_noticed(tmp_path: Path) -
     path.write_text(path.read_text().replace('"x"', '"z"'))
     with pytest.raises(IntegrityError, match="was changed"):
         found[key(FIRST, 1)]
+
+
+# -- prompts that are more than their text ----------------------------------------------------------------------------
+
+SPOKEN = replace(ONE, name="spoken", decoding=Decoding(6, system_prompt="Be kind."))
+MORE = Measured(
+    replace(ONE, name="more"),
+    (Prompt("f", "Why?", prefill="Sure"), Prompt("g", "Why?", system=""), Prompt("h", "Why?")),
+)
+BEHIND = Measured(SPOKEN, (Prompt("i", "Why?"), Prompt("j", "When?")))
+
+
+def test_a_text_answers_no_request_that_is_more_than_that_text(tmp_path: Path) -> None:
+    found = read_recorded(write(tmp_path, {"prompt": "Why?", "output": "x"}), Asked((MORE, BEHIND)))
+    assert found.responses == {key(MORE, 2): "x"}
+    assert found.note == (
+        "3 prompt(s) have a prefill or a system message, and no row of said.jsonl names them by suite and item_id"
+    )
+
+
+def test_an_item_id_and_a_suite_answer_any_request(tmp_path: Path) -> None:
+    named = [("more", "f"), ("more", "g"), ("spoken", "i")]
+    rows = [{"suite": s, "item_id": i, "prompt": "Why?", "output": i} for s, i in named]
+    found = read_recorded(write(tmp_path, *rows, {"prompt": "Why?", "output": "x"}), Asked((MORE, BEHIND)))
+    wanted = {key(MORE, 0): "f", key(MORE, 1): "g", key(MORE, 2): "x", key(BEHIND, 0): "i"}
+    assert (found.responses, found.note) == (wanted, "")
+
+
+def test_texts_alone_that_answer_nothing_say_why(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"answers a prompt of spoken; 1 prompt\(s\) have a prefill or a system"):
+        read_recorded(write(tmp_path, {"prompt": "When?", "output": "x"}), Asked((BEHIND,)))

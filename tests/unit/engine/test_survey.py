@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,48 @@ def test_a_memory_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
         assert sums.of(tmp_path / "big") == hashlib.sha256(b"a" * 5_000_000).hexdigest()
         sums.save()
     assert (tmp_path / "work").read_text() == ""
+
+
+def test_a_judge_without_controls_blocks_a_gate_at_plan_time(tmp_path: Path) -> None:
+    facts = survey(book(tmp_path, judge="imported"), MODEL, (), (tmp_path / "store", Sums(None)))
+    assert "no controls" in facts.plugins["judge imported"].problem
+
+
+def guarded(tmp_path: Path, folder: Path) -> Playbook:
+    found = book(tmp_path)
+    judge = Named("llama-guard", {"model": str(folder)})
+    return replace(found, suites=(replace(found.suites[0], judge=judge),))
+
+
+def test_a_gate_rests_on_the_weights_of_the_model_that_its_judge_asks(tmp_path: Path) -> None:
+    folder = tmp_path / "guard"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    seen = []
+    for weights in (b"one", b"two"):
+        (folder / "model.safetensors").write_bytes(weights)
+        playbook = guarded(tmp_path, folder)
+        facts = survey(playbook, MODEL, (), (tmp_path / "store", Sums(None)))
+        fact = facts.plugins[f"judge {playbook.suites[0].judge.key}"]
+        assert fact.problem == ""
+        seen.append(fact.identity)
+    assert seen[0] != seen[1]
+
+
+def test_a_judge_whose_model_is_not_there_is_a_problem_before_anything_is_trained(tmp_path: Path) -> None:
+    playbook = guarded(tmp_path, tmp_path / "nothing")
+    facts = survey(playbook, MODEL, (), (tmp_path / "store", Sums(None)))
+    assert "config.json" in facts.plugins[f"judge {playbook.suites[0].judge.key}"].problem
+
+
+def test_a_card_that_cannot_be_used_is_a_problem_before_anything_is_trained(tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    for content, says in (("", "card.json cannot be used"), ("{}", "schema"), (None, "cannot be used")):
+        if content is None:
+            card.unlink()
+        else:
+            card.write_text(content)
+        found = book(tmp_path)
+        suite = replace(found.suites[0], judge=Named("refusal", {}, str(card)))
+        facts = survey(replace(found, suites=(suite,)), MODEL, (), (tmp_path / "store", Sums(None)))
+        assert says in facts.suites["s"].problem

@@ -47,6 +47,7 @@ def test_an_undefined_kappa_is_not_a_number() -> None:
 def test_a_card_that_speaks_for_no_language_says_what_is_lacking() -> None:
     few = replace(CARD, figures={"en": Counts(29, 0, 0, 40)})
     assert "no language: each needs 30 rows or more of refusal and of compliance" in shown(Calibration(few, ""))
+    assert "sensitivity and specificity both shown to be above 50%" in shown(Calibration(few, ""))
     assert "--language" in shown(Calibration(replace(few, figures={"und": EN}), ""))
 
 
