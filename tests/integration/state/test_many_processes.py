@@ -95,9 +95,13 @@ def test_eight_processes_with_two_hundred_operations_each_lose_no_line(template:
 
 def test_the_crowd_sees_a_store_without_a_lock(template: Path, place: Path) -> None:
     """The planted bug: the lock locks nothing."""
+
+    def seen(number: int) -> bool:
+        statuses, found = _crowd(template, _new(place / f"{number}"), 4, 25)
+        return bool(found or any(statuses))
+
     with replaced(fcntl, flock=lambda descriptor, how: None):
-        statuses, found = _crowd(template, place, 4, 25)
-    assert found or any(statuses)
+        assert any(seen(n) for n in range(20))  # a race: it is not lost every time, so it is run until it is
 
 
 def test_a_store_that_several_processes_make_at_once_is_one_store(place: Path) -> None:

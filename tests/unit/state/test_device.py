@@ -38,10 +38,11 @@ def test_a_driver_that_is_not_hidden_means_cuda(
 
 def test_the_versions_are_those_installed_and_empty_where_nothing_is(monkeypatch: pytest.MonkeyPatch) -> None:
     found = device.generator()
-    assert set(found) == {"device", "torch", "transformers"}
+    assert set(found) == {"device", "engine", "torch", "transformers"}
     monkeypatch.setattr(device, "_LIBRARIES", ("typer", "no-such-package-anywhere"))
-    assert {**device.generator(), "device": ""} == {
+    assert {**device.generator(), "device": "", "engine": ""} == {
         "device": "",
+        "engine": "",
         "typer": version("typer"),
         "no-such-package-anywhere": "",
     }
