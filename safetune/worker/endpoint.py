@@ -197,16 +197,16 @@ def _replies(
 
     The threads are daemons: a worker that is told to stop does not wait for a slow endpoint.
     """
-    todo: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+    queued: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
     came: queue.SimpleQueue[tuple[str, _Reply | Exception]] = queue.SimpleQueue()
     stop = threading.Event()
     for one in waiting:
-        todo.put(one)
+        queued.put(one)
 
     def work() -> None:
         while not stop.is_set():
             try:
-                digest, body = todo.get_nowait()
+                digest, body = queued.get_nowait()
             except queue.Empty:
                 return
             try:
