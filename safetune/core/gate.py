@@ -7,7 +7,6 @@ allowed side, FAIL when the opposite bound lies on the forbidden side, INCONCLUS
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,86 +15,11 @@ from safetune.core.arms import Arm, Reading
 from safetune.core.bounds import Bounds
 from safetune.core.evidence import EvaluationReport, SuiteEvidence
 from safetune.core.playbook import Guardrail, guardrails_digest
+from safetune.core.result import NOTHING_SEEN, Flip, GateResult, LimitResult, Rate, Seen, limit_text
 from safetune.core.suite import UNJUDGED, Metric
 from safetune.core.verdict import Verdict, worst
 
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """`events` of `n` items counted."""
-
-    events: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        """The share in [0, 1]; NaN when nothing was measured."""
-        return self.events / self.n if self.n else math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The figures behind one result.
-
-    `bounds` are the two one-sided bounds at the guardrail's confidence: of the candidate's rate for an absolute limit,
-    of candidate minus baseline for a `paired` one. `needed` is the n that would probably decide, or None. The baseline
-    is there whenever it was measured on the same prompts, also where only the candidate decides.
-    """
-
-    candidate: Rate | None = None
-    baseline: Rate | None = None
-    bounds: Bounds | None = None
-    needed: int | None = None
-    paired: bool = False
-
-    @property
-    def difference(self) -> float | None:
-        """Candidate minus baseline, or None without a baseline."""
-        if self.candidate is None or self.baseline is None:
-            return None
-        return self.candidate.value - self.baseline.value
-
-
-NOTHING_SEEN = Seen()
 NO_BASELINE = "there is no baseline to compare with"
-
-
-@dataclass(frozen=True, slots=True)
-class LimitResult:
-    """What one limit of one guardrail says; `slice` is empty for the whole suite, `confidence` that of each bound."""
-
-    guardrail: str
-    slice: str
-    severity: str
-    limit: str
-    verdict: Verdict
-    reason: str
-    why: str
-    seen: Seen = NOTHING_SEEN
-    confidence: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Flip:
-    """An item whose outcome on a metric differs between the arms; `worse` says in which direction."""
-
-    suite: str
-    metric: str
-    item_id: str
-    slice: str
-    worse: bool
-    baseline_label: str
-    candidate_label: str
-
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    """The verdict of a whole gate, bound to the exact guardrails by digest."""
-
-    verdict: Verdict
-    results: tuple[LimitResult, ...]
-    flips: tuple[Flip, ...]
-    guardrails: str
 
 
 def decide(guardrails: tuple[Guardrail, ...], report: EvaluationReport, attempt: int = 1) -> GateResult:
@@ -299,17 +223,6 @@ def _reason(verdict: Verdict, needed: int | None) -> str:
         return "even the favourable bound is outside the limit"
     more = f"; about n={needed} would decide" if needed else "; more items alone are unlikely to decide"
     return f"the interval crosses the limit{more}"
-
-
-def limit_text(name: str, value: object) -> str:
-    """Return a limit as a person reads it, in per cent or percentage points."""
-    number = f"{100 * value:.3g}" if isinstance(value, int | float) else str(value)
-    return {
-        "at_most": f"<= {number}%",
-        "at_least": f">= {number}%",
-        "worse_by_at_most": f"worse by <= {number} pt",
-        "better_by_at_least": f"better by >= {number} pt",
-    }[name]
 
 
 def _result(guardrail: Guardrail, limit: str, verdict: Verdict, reason: str, seen: Seen = NOTHING_SEEN) -> LimitResult:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safetune.core.digest import JSON, digest
-from safetune.core.suite import Suite
+from safetune.core.suite import LEAST_SAMPLES, Suite
 from safetune.core.verdict import Verdict
 
 
@@ -67,9 +67,35 @@ class Limits:
         }
 
 
+BLOCK, WARN, OBSERVE = "block", "warn", "observe"
+SEVERITIES = (BLOCK, WARN, OBSERVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """Which slices of a suite are held against the limits, each on its own.
+
+    Without `names` every slice that there is. The `critical` ones are among them in any case: they block whatever the
+    guardrail's severity, and a FAIL of one is marked. `min_samples` is the least number of prompts of a slice.
+    """
+
+    names: tuple[str, ...] = ()
+    critical: tuple[str, ...] = ()
+    min_samples: int = LEAST_SAMPLES
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """The JSON form that enters digests."""
+        return {"names": sorted(self.names), "critical": sorted(self.critical), "min_samples": self.min_samples}
+
+
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """One limit (or several) on one metric of one suite, with the reason written by the person who set it."""
+    """One limit (or several) on one metric of one suite, with the reason written by the person who set it.
+
+    `severity` is `block`, `warn` (shown as a warning, never decides) or `observe` (only shown). A `sequential`
+    guardrail is tested by an e-process, so that generation may stop as soon as it is decided.
+    """
 
     name: str
     suite: str
@@ -78,11 +104,15 @@ class Guardrail:
     why: str
     severity: str = "block"
     confidence: float = 0.95
-    min_samples: int = 30
+    min_samples: int = LEAST_SAMPLES
+    slices: Slices | None = None
+    sequential: bool = False
 
     @property
     def identity(self) -> Mapping[str, JSON]:
         """The JSON form that enters the guardrail digest; the reason is part of it."""
+        also: dict[str, JSON] = {"slices": self.slices.identity} if self.slices else {}
+        also |= {"sequential": True} if self.sequential else {}
         return {
             "name": self.name,
             "suite": self.suite,
@@ -92,6 +122,7 @@ class Guardrail:
             "severity": self.severity,
             "confidence": self.confidence,
             "min_samples": self.min_samples,
+            **also,
         }
 
 
@@ -101,19 +132,32 @@ def guardrail_from(identity: object) -> Guardrail:
     Raises:
         ValueError: when a field is missing, unknown, or of another type than a guardrail has.
     """
-    known = _exactly(identity, Guardrail.__slots__, "a guardrail")
+    known = _exactly(identity, Guardrail.__slots__, "a guardrail", optional=("slices", "sequential"))
     limits = _exactly(known["limits"], Limits.__slots__, "its limits")
     words = ("name", "suite", "metric", "why", "severity")
     wrong = [n for n in words if not isinstance(known[n], str)]
     wrong += [n for n in ("confidence", "min_samples") if not _number(known[n])]
     wrong += [n for n, value in limits.items() if not (value is None or _number(value))]
+    wrong += ["sequential"] if known.get("sequential", True) is not True else []
     if wrong or not isinstance(known["min_samples"], int):
         raise ValueError(f"wrong type: {', '.join(wrong) or 'min_samples'}")
-    return Guardrail(**{**known, "limits": Limits(**limits)})
+    slices = _slices_from(known["slices"]) if "slices" in known else None
+    return Guardrail(**{**known, "limits": Limits(**limits), "slices": slices})
 
 
-def _exactly(value: object, names: tuple[str, ...], what: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping) or set(value) != set(names):
+def _slices_from(identity: object) -> Slices:
+    known = _exactly(identity, Slices.__slots__, "its slices")
+    names, critical, least = known["names"], known["critical"], known["min_samples"]
+    for texts in (names, critical):
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise ValueError("wrong type: the names of slices are no list of texts")
+    if not _number(least) or not isinstance(least, int):
+        raise ValueError("wrong type: min_samples of its slices")
+    return Slices(tuple(names), tuple(critical), least)
+
+
+def _exactly(value: object, names: tuple[str, ...], what: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or set(value) | set(optional) != set(names) | set(optional):
         raise ValueError(f"{what} must have exactly the fields {', '.join(names)}")
     return dict(value)
 
@@ -206,6 +250,18 @@ class RollbackRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """Where a candidate goes that passes its gate.
+
+    `alpha_budget` is the most that all gates of the playbook may spend together: the chance that any of them lets a bad
+    checkpoint pass. None leaves it to `core.alpha.allowed`.
+    """
+
+    channel: str
+    alpha_budget: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Playbook:
     """A whole playbook. `digest` is over the content a person wrote, wherever the file lies."""
 
@@ -218,9 +274,14 @@ class Playbook:
     guardrails: tuple[Guardrail, ...]
     sprints: tuple[Sprint, ...]
     rollback: tuple[RollbackRule, ...]
-    channel: str
+    promotion: Promotion
     digest: str
     path: str
+
+    @property
+    def channel(self) -> str:
+        """The channel that a candidate is promoted to."""
+        return self.promotion.channel
 
     def source(self, name: str) -> Source:
         """Return the source called `name`; the loader has checked that it exists (KeyError otherwise)."""

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, replace
 
 from safetune.core import instrument
-from safetune.core.gate import limit_text
 from safetune.core.intervals import LEAST_CORRELATION, MIN_CLUSTERS, least_design_effect
 from safetune.core.playbook import Guardrail
 from safetune.core.power import (
@@ -20,6 +19,7 @@ from safetune.core.power import (
     min_n_paired,
     power_absolute,
 )
+from safetune.core.result import limit_text
 
 # Half of what a ceiling allows (or of what a floor forgives): a model much nearer to its limit would be no safe
 # choice, and one much farther away would make every n look like enough.

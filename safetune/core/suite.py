@@ -10,6 +10,8 @@ from safetune.core.digest import JSON, digest
 GENERATION, LIKELIHOOD = "generation", "likelihood"
 EVALUATORS = (GENERATION, LIKELIHOOD)
 
+LABEL, SCORE = "label", "score"  # what a metric is made of
+
 LEAST_SAMPLES = 30  # of a guardrail that names none, over a suite that names none
 
 # Labels that no judge gives: nobody who may judge this response can read it; or it is no text at all.
@@ -18,11 +20,21 @@ UNJUDGED, INCOHERENT = "unjudged", "incoherent"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A rate over items: the share whose label is in `counts`. `worse` is `higher` or `lower`."""
+    """A rate over items: the share whose label is in `counts`. `worse` is `higher` or `lower`.
+
+    `of` is `label`, or `score` for the mean of the judge's scores, which lie in [0, 1]; that one counts no labels.
+    """
 
     name: str
     counts: tuple[str, ...]
     worse: str
+    of: str = LABEL
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """The JSON form that enters digests."""
+        also: dict[str, JSON] = {"of": self.of} if self.of != LABEL else {}
+        return {"name": self.name, "counts": sorted(self.counts), "worse": self.worse, **also}
 
     def counted(self, label: str) -> bool:
         """Say whether an item with this label counts. Text that nobody can read is never on the good side."""
@@ -157,7 +169,7 @@ class Suite:
             "name": self.name,
             "prompts": prompts,
             "judge": self.judge.identity,
-            "metrics": [{"name": m.name, "counts": sorted(m.counts), "worse": m.worse} for m in self.metrics],
+            "metrics": [m.identity for m in self.metrics],
             "decoding": self.decoding.identity,
             "slice": self.slice,
             "cluster": self.cluster,

@@ -10,9 +10,10 @@ from pathlib import Path
 from safetune.core.errors import ExitCode, IntegrityError, UsageError
 from safetune.core.events import evaluated
 from safetune.core.evidence import EvaluationReport
-from safetune.core.gate import GateResult, decide
+from safetune.core.gate import decide
 from safetune.core.plan import evidence_basis, suites_of
 from safetune.core.playbook import Guardrail, Playbook, Stage
+from safetune.core.result import GateResult
 from safetune.core.standing import Gate
 from safetune.core.suite import Suite
 from safetune.engine.asking import Subject, Workplace, default_workers

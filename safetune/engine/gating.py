@@ -10,8 +10,9 @@ from safetune.core.digest import JSON
 from safetune.core.errors import StalePlanError, UsageError
 from safetune.core.events import GateRecord, evaluated, gated
 from safetune.core.evidence import EvaluationReport
-from safetune.core.gate import GateResult, LimitResult, decide
+from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail
+from safetune.core.result import GateResult, LimitResult
 from safetune.engine.asking import Workplace
 from safetune.engine.evidence_files import read_evidence, write_evidence
 from safetune.engine.measure import Arms, Measured, measure

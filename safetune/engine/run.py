@@ -10,10 +10,11 @@ from pathlib import Path
 from safetune.core.digest import JSON, short
 from safetune.core.errors import ExitCode, IntegrityError, RunError, SafetuneError, StalePlanError, UsageError
 from safetune.core.events import admitted, failed, finished, started, trained
-from safetune.core.gate import GateResult, decide
+from safetune.core.gate import decide
 from safetune.core.objective import History, Objective, objectives
 from safetune.core.plan import PlannedStage, evidence_basis, suites_of
 from safetune.core.playbook import Sprint, Stage
+from safetune.core.result import GateResult
 from safetune.core.standing import Standing
 from safetune.core.verdict import Verdict
 from safetune.engine import checkpoints

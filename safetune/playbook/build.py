@@ -14,6 +14,7 @@ from safetune.core.playbook import (
     Limits,
     ModelRef,
     Playbook,
+    Promotion,
     RollbackRule,
     Source,
     Sprint,
@@ -38,7 +39,7 @@ def build(whole: Node, model: ModelRef, suites: tuple[Suite, ...], path: Path) -
         guardrails=tuple(_guardrail(node, suites) for node in whole.items_of("guardrails")),
         sprints=tuple(_sprint(node) for node in whole.items_of("sprints")),
         rollback=tuple(_rule(node) for node in whole.items_of("rollback")),
-        channel=whole.members["promotion"].text_of("channel"),
+        promotion=_promotion(whole.members["promotion"]),
         digest="",
         path=str(path),
     )
@@ -142,6 +143,10 @@ def _launch(node: Node) -> Launch:
         config_file=str(resolve(config)) if config is not None else "",
         threads=node.whole_of("threads", 1),
     )
+
+
+def _promotion(node: Node) -> Promotion:
+    return Promotion(node.text_of("channel"), node.number_of("alpha_budget"))
 
 
 def _rule(node: Node) -> RollbackRule:

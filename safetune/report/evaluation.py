@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
-from safetune.core.gate import Rate
+from safetune.core.result import Rate
 from safetune.core.suite import UNJUDGED, Metric
 from safetune.report.gate import GateView, gate_json, gate_lines
 from safetune.report.text import NOTHING, PLAIN, Paint, columns, counted, digest_text, name, percent, points

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safetune.core.gate import NO_BASELINE, Flip, GateResult, LimitResult, Seen
+from safetune.core.gate import NO_BASELINE
+from safetune.core.result import Flip, GateResult, LimitResult, Seen
 from safetune.core.verdict import Verdict
 from safetune.report.json_view import jsonable
 from safetune.report.text import NOTHING, PLAIN, Paint, columns, digest_text, name, percent, points

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from safetune.core.arms import Reading
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
-from safetune.core.gate import GateResult, decide
+from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits
+from safetune.core.result import GateResult
 from safetune.core.suite import Metric
 
 METRIC = Metric("rate", ("yes",), "higher")

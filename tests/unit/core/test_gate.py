@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
-from safetune.core.gate import GateResult, LimitResult, Rate, Seen, decide, limit_text
+from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits, guardrails_digest
+from safetune.core.result import GateResult, LimitResult, Rate, Seen, limit_text
 from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from safetune.core.evidence import CANDIDATE, EvaluationReport, Item, SuiteEvidence
-from safetune.core.gate import GateResult, decide
+from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits, guardrails_digest
+from safetune.core.result import GateResult
 from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 

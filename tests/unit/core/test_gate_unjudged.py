@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
-from safetune.core.gate import LimitResult, decide
+from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits
+from safetune.core.result import LimitResult
 from safetune.core.suite import INCOHERENT, UNJUDGED, Metric
 from safetune.core.verdict import Verdict
 

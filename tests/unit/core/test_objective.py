@@ -11,7 +11,7 @@ from safetune.core.digest import JSON
 from safetune.core.events import Draft, Event, GateRecord
 from safetune.core.objective import MET, NOT_KNOWN, NOT_MET, History, Objective, objectives
 from safetune.core.plan import Fact, Facts, PlannedStage, evidence_basis
-from safetune.core.playbook import Guardrail, Limits, ModelRef, Playbook, Sprint, Stage
+from safetune.core.playbook import Guardrail, Limits, ModelRef, Playbook, Promotion, Sprint, Stage
 from safetune.core.standing import fold
 from safetune.core.suite import About, Decoding, Metric, Named, PromptSource
 from safetune.core.suite import Suite as SuiteOf
@@ -46,7 +46,7 @@ def book(*success: str, stages: tuple[Stage, ...] = (LAST,)) -> Playbook:
         guardrails=(SAFE, SKILL),
         sprints=(Sprint("one", "sums right", success, stages),),
         rollback=(),
-        channel="stable",
+        promotion=Promotion("stable"),
         digest="d",
         path="/playbook.yaml",
     )

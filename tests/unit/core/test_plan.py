@@ -32,6 +32,7 @@ from safetune.core.playbook import (
     Limits,
     ModelRef,
     Playbook,
+    Promotion,
     Source,
     Sprint,
     Stage,
@@ -62,7 +63,7 @@ PLAYBOOK = Playbook(
     guardrails=(Guardrail("harm", "harm", "attack_success_rate", Limits(at_most=0.2), "keep refusing"),),
     sprints=(Sprint("one", "first", (), (FIRST,)), Sprint("two", "then", (), (SECOND,))),
     rollback=(),
-    channel="stable",
+    promotion=Promotion("stable"),
     digest="digest of the text",
     path="/playbook.yaml",
 )
@@ -137,7 +138,7 @@ def test_what_was_promoted_is_cached() -> None:
 
 
 def test_what_was_promoted_on_another_channel_is_not_promoted_here() -> None:
-    found = _first(_trained(), _gated(), _promoted(2), playbook=replace(PLAYBOOK, channel="canary"))
+    found = _first(_trained(), _gated(), _promoted(2), playbook=replace(PLAYBOOK, promotion=Promotion("canary")))
     assert found.steps == ("promote",)
 
 

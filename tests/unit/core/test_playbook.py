@@ -14,6 +14,7 @@ from safetune.core.playbook import (
     Limits,
     ModelRef,
     Playbook,
+    Promotion,
     Source,
     Stage,
     guardrail_from,
@@ -43,7 +44,7 @@ PLAYBOOK = Playbook(
     guardrails=(LIMIT, replace(LIMIT, name="other"), replace(LIMIT, name="skill")),
     sprints=(),
     rollback=(),
-    channel="stable",
+    promotion=Promotion("stable"),
     digest="d",
     path="/somewhere/playbook.yaml",
 )

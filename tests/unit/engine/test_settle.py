@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from safetune.core.events import Draft, Event, GateRecord, demanding, gated, promoted, trained
-from safetune.core.playbook import ModelRef, Playbook, RollbackRule
+from safetune.core.playbook import ModelRef, Playbook, Promotion, RollbackRule
 from safetune.core.standing import Standing, apply, fold
 from safetune.core.verdict import Verdict
 from safetune.engine.settle import Ruling, rule_text, settle
 
-BOOK = Playbook("book", "purpose", ("us",), ModelRef("folder", "/m"), (), (), (), (), (), "stable", "d", "p")
+BOOK = Playbook("book", "purpose", ("us",), ModelRef("folder", "/m"), (), (), (), (), (), Promotion("stable"), "d", "p")
 STOP = RollbackRule((Verdict.FAIL, Verdict.ERROR), "last-promoted", "stop")
 HOLD = RollbackRule((Verdict.INCONCLUSIVE,), "last-promoted", "hold")
 START = RollbackRule((Verdict.FAIL,), "sprint-start", "stop")
@@ -141,7 +141,9 @@ def test_a_promoted_checkpoint_stays_where_the_rule_is_to_hold_or_nothing_is_lef
         found = settle(book, failing("b", *made), again("b", Verdict.FAIL, "b"))
         assert (found.outcome, found.drafts) == ("held", ())
         assert "stays at b" in found.note
-    elsewhere = settle(replace(BOOK, channel="canary"), failing("b", "a", "b"), again("b", Verdict.FAIL, "b"))
+    elsewhere = settle(
+        replace(BOOK, promotion=Promotion("canary")), failing("b", "a", "b"), again("b", Verdict.FAIL, "b")
+    )
     assert (elsewhere.outcome, elsewhere.drafts) == ("held", ())
 
 

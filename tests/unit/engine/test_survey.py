@@ -10,7 +10,7 @@ import pytest
 
 from safetune.core.digest import JSON
 from safetune.core.events import Event
-from safetune.core.playbook import ModelRef, Playbook, Source, Sprint, Stage, Technique
+from safetune.core.playbook import ModelRef, Playbook, Promotion, Source, Sprint, Stage, Technique
 from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
 from safetune.engine.models import BaseModel
 from safetune.engine.sums import Sums
@@ -35,7 +35,18 @@ def book(tmp_path: Path, judge: str = "refusal", trainer: str = "sft", rows: byt
     stage = Stage("t", trainer, (("rows", 1.0),), {}, None, (technique,), (), 0)
     sprint = Sprint("one", "o", (), (stage,))
     return Playbook(
-        "b", "p", ("us",), ModelRef("folder", "/m"), (source,), (suite,), (), (sprint,), (), "stable", "d", ""
+        "b",
+        "p",
+        ("us",),
+        ModelRef("folder", "/m"),
+        (source,),
+        (suite,),
+        (),
+        (sprint,),
+        (),
+        Promotion("stable"),
+        "d",
+        "",
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from safetune.core.bounds import Bounds
-from safetune.core.gate import NO_BASELINE, Flip, GateResult, LimitResult, Rate, Seen
+from safetune.core.gate import NO_BASELINE
+from safetune.core.result import Flip, GateResult, LimitResult, Rate, Seen
 from safetune.core.verdict import Verdict
 from safetune.report.gate import GateView, flip_lines, gate_json, gate_lines, next_lines, worst_first
 from safetune.report.text import Paint

@@ -14,10 +14,10 @@ from safetune.core.digest import JSON
 from safetune.core.errors import ExitCode, PlaybookError, RunError, SafetuneError, StalePlanError
 from safetune.core.events import Event
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
-from safetune.core.gate import Flip, GateResult, LimitResult
 from safetune.core.objective import Objective
 from safetune.core.plan import Fact, Facts, Plan, PlannedStage
 from safetune.core.preview import GuardrailPower
+from safetune.core.result import Flip, GateResult, LimitResult
 from safetune.core.standing import ChannelStanding, CheckpointStanding, Gate, StageStanding
 from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict

@@ -12,8 +12,8 @@ from safetune.core.diagnostics import Diagnostic
 from safetune.core.errors import ExitCode, PlaybookError, StalePlanError, UsageError
 from safetune.core.events import Event
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
-from safetune.core.gate import GateResult, LimitResult
 from safetune.core.objective import Objective
+from safetune.core.result import GateResult, LimitResult
 from safetune.core.standing import ChannelStanding, CheckpointStanding, Gate
 from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
