@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from operator import attrgetter
 
 from safetune.core.evidence import BASELINE, CANDIDATE, Item, SuiteEvidence
 
+# What is kept of an item, in this order; a tuple, since there may be a hundred thousand of them.
+BRIEF = ("item_id", "sample", "cluster", "slice", "label", "language", "judge_score", "judge", "suite", "arm")
+Brief = tuple[str, int, str, str, str, str, float, str, str, str]
+brief_of: Callable[[Item], Brief] = attrgetter(*BRIEF)
+
 
 class Arm:
-    """One arm of a suite: id, sample, cluster, slice and label of every item, in order, and whatever is wrong."""
+    """One arm of a suite: what is counted of every item, in order, and whatever is wrong."""
 
     __slots__ = (
+        "_asked",
         "_known",
+        "_like",
         "_name",
         "_suite",
         "clusters",
@@ -19,19 +29,26 @@ class Arm:
         "ids",
         "judges",
         "labels",
+        "languages",
         "samples",
+        "scores",
         "slices",
         "unfit",
     )
 
-    def __init__(self, suite: str, name: str) -> None:
+    def __init__(self, suite: str, name: str, like: Arm | None = None) -> None:
+        """Make an empty arm; ids that are also those of another arm, `like`, are kept once."""
         self._suite, self._name = suite, name
+        self._like = like.ids if like else []
+        self._asked = blake2b(digest_size=32)
         self._known: dict[str, str] = {}
         self.ids: list[str] = []
         self.samples: list[int] = []
         self.clusters: list[str] = []
         self.slices: list[str] = []
         self.labels: list[str] = []
+        self.languages: list[str] = []
+        self.scores = array("d")
         self.judges: set[str] = set()
         self.foreign = False  # an item belongs to another suite or arm
         self.unfit = False  # an item has no label, or a score outside 0 to 1
@@ -39,18 +56,30 @@ class Arm:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def add(self, item: Item, other: Item | None = None) -> None:
-        """Take in one more item. Equal labels, slices and clusters are kept once, and so is the id of the `other` arm's
-        item where it is the same."""
-        known = self._known
-        self.ids.append(other.item_id if other is not None and other.item_id == item.item_id else item.item_id)
-        self.samples.append(item.sample)
-        self.clusters.append(known.setdefault(item.cluster, item.cluster))
-        self.slices.append(known.setdefault(item.slice, item.slice))
-        self.labels.append(known.setdefault(item.label, item.label))
-        self.judges.add(item.judge)
-        self.foreign = self.foreign or item.suite != self._suite or item.arm != self._name
-        self.unfit = self.unfit or not item.label or not 0 <= item.judge_score <= 1
+    def take(self, brief: Brief, prompt_digest: str) -> None:
+        """Take in one more item. Equal labels, slices and clusters are kept once."""
+        item_id, sample, cluster, place, label, language, score, judge, suite, arm = brief
+        known, ids, like = self._known, self.ids, self._like
+        n = len(ids)
+        ids.append(like[n] if n < len(like) and like[n] == item_id else item_id)
+        self.samples.append(sample)
+        self.clusters.append(known.setdefault(cluster, cluster))
+        self.slices.append(known.setdefault(place, place))
+        self.labels.append(known.setdefault(label, label))
+        self.languages.append(known.setdefault(language, language))
+        self.scores.append(score)
+        self.judges.add(judge)
+        sizes = f"{len(item_id)} {len(prompt_digest)} {len(cluster)} {len(place)} {sample} "
+        asked = f"{sizes}{item_id}{prompt_digest}{cluster}{place}"
+        self._asked.update(asked.encode("utf-8", "surrogatepass"))
+        if suite != self._suite or arm != self._name:
+            self.foreign = True
+        if not label or not 0 <= score <= 1:
+            self.unfit = True
+
+    def asked_as(self, other: Arm) -> bool:
+        """Whether the items of another arm are the same questions in the same order."""
+        return len(self) == len(other) and self._asked.digest() == other._asked.digest()
 
     @property
     def doubled(self) -> bool:
@@ -60,6 +89,24 @@ class Arm:
     def keys(self) -> Iterator[tuple[str, int]]:
         """Return what tells items apart: id and sample."""
         return zip(self.ids, self.samples, strict=True)
+
+    def part(self, places: Sequence[int]) -> Arm:
+        """Return an arm of only the items at `places`."""
+        found = Arm(self._suite, self._name)
+        for name in ("ids", "samples", "clusters", "slices", "labels", "languages"):
+            column = getattr(self, name)
+            setattr(found, name, [column[n] for n in places])
+        found.scores = array("d", (self.scores[n] for n in places))
+        found.judges, found.foreign, found.unfit = self.judges, self.foreign, self.unfit
+        return found
+
+    def places(self) -> Mapping[str, Sequence[int]]:
+        """Return where the items of every slice are; those of no slice are left out."""
+        found: dict[str, list[int]] = {}
+        for n, name in enumerate(self.slices):
+            found.setdefault(name, []).append(n)
+        found.pop("", None)
+        return found
 
     def cluster_keys(self) -> Sequence[str]:
         """Return the cluster of every item; an item without one, with its samples, is its own."""
@@ -71,22 +118,28 @@ class Arm:
 class Reading:
     """Both arms of one suite, how many items each must have, and whether both were asked `the_same`."""
 
-    __slots__ = ("before", "expected", "now", "the_same")
+    __slots__ = ("_parts", "before", "expected", "now", "the_same")
 
     def __init__(self, evidence: SuiteEvidence) -> None:
+        self._parts: Mapping[str, Reading] | None = None
         self.expected = evidence.expected
-        self.now, self.before = Arm(evidence.suite, CANDIDATE), Arm(evidence.suite, BASELINE)
-        aligned, rest = True, iter(evidence.baseline)
-        for now in evidence.candidate:
-            before = next(rest, None)
-            self.now.add(now)
-            if before is not None:
-                self.before.add(before, now)
-            aligned = aligned and before is not None and _asked(now) == _asked(before)
-        for before in rest:
-            self.before.add(before)
-            aligned = False
-        self.the_same = aligned or (len(self.now) == len(self.before) and _both_asked(evidence))
+        self.now = arm_of(evidence, CANDIDATE)
+        self.before = arm_of(evidence, BASELINE, self.now)
+        same = len(self.now) == len(self.before)
+        self.the_same = same and (self.now.asked_as(self.before) or _both_asked(evidence))
+
+    def parts(self) -> Mapping[str, Reading]:
+        """Return the items of every slice of the candidate as a reading of its own, by name in order."""
+        if self._parts is None:
+            now, before = self.now.places(), self.before.places()
+            self._parts = {name: self._part(now[name], before.get(name, ())) for name in sorted(now)}
+        return self._parts
+
+    def _part(self, now: Sequence[int], before: Sequence[int]) -> Reading:
+        found = object.__new__(Reading)
+        found.now, found.before, found.expected = self.now.part(now), self.before.part(before), len(now)
+        found.the_same, found._parts = self.the_same, {}
+        return found
 
     def matched(self) -> Iterator[tuple[int, int]]:
         """Return the positions of the same item in the candidate's arm and in the baseline's, in candidate's order."""
@@ -95,6 +148,18 @@ class Reading:
             return zip(range(len(now)), range(len(now)), strict=True)
         where = {key: n for n, key in enumerate(before.keys())}
         return ((n, where[key]) for n, key in enumerate(now.keys()) if key in where)
+
+
+def arm_of(evidence: SuiteEvidence, name: str, like: Arm | None = None) -> Arm:
+    """Return one arm of a suite: what the items themselves know of it, where they were read from a file just now."""
+    items = evidence.candidate if name == CANDIDATE else evidence.baseline
+    found = getattr(items, "arm", None)
+    if isinstance(found, Arm) and (found._suite, found._name) == (evidence.suite, name):
+        return found
+    made = Arm(evidence.suite, name, like)
+    for item in items:
+        made.take(brief_of(item), item.prompt_digest)
+    return made
 
 
 def _both_asked(evidence: SuiteEvidence) -> bool:

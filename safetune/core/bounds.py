@@ -18,8 +18,8 @@ from safetune.core.intervals import (
 )
 from safetune.core.power import min_n_absolute, min_n_paired
 
-Outcome = tuple[str, int]  # cluster, 0 or 1
-Pair = tuple[str, int, int]  # cluster, baseline's 0 or 1, candidate's 0 or 1
+Outcome = tuple[str, float]  # cluster, value: 0 or 1, or a score
+Pair = tuple[str, float, float]  # cluster, value of the baseline, value of the candidate
 
 
 T = TypeVar("T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring
 
 JSON = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
 
@@ -32,6 +33,11 @@ def _plain(value: object) -> object:
 
 # Made once: `json.dumps` makes one for every call, and this is called for every item and prompt.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def json_text(text: str) -> str:
+    """Return a text as it stands in canonical JSON: where many rows have the same form, it is put together of these."""
+    return encode_basestring(text)
 
 
 def sha256_hex(data: bytes) -> str:

@@ -3,6 +3,7 @@
 SafetuneError
   UsageError            2   the command line or an argument is wrong
     PlaybookError       2   the playbook is wrong (carries all diagnostics at once)
+  NotPermitted          4   the alpha budget is spent, or an approval is missing
   IntegrityError        5   stored bytes are not what the ledger says
   StalePlanError        5   the world is not the one the plan was made for
   RunError              6   training, evaluation or launch failed
@@ -70,6 +71,12 @@ class PlaybookError(UsageError):
         number = "1 mistake" if count == 1 else f"{count} mistakes, the first"
         super().__init__(f"{number} at {first.where}: {first.message}", hint=first.hint)
         self.diagnostics = diagnostics
+
+
+class NotPermitted(SafetuneError):
+    """Nothing is wrong, but it may not be done yet: the alpha budget is spent, or an approval is missing."""
+
+    exit_code = ExitCode.INCONCLUSIVE
 
 
 class IntegrityError(SafetuneError):

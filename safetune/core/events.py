@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from safetune.core.digest import JSON
 
@@ -38,6 +38,24 @@ class Event:
         return value if isinstance(value, str) else ""
 
 
+GATED, AGAIN, EXTENDED = "gated", "again", "extended"  # the acts that a gate can be
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a gate took of the alpha budget of a playbook, and by which act.
+
+    `spent` is its cost and `budget` the one in force. `act` is `gated`, `again` or `extended`; empty stands for what
+    the attempt says. `extended` are the suites that were asked more, with how many clusters.
+    """
+
+    playbook: str = ""
+    spent: float = 0.0
+    budget: float = 0.0
+    act: str = ""
+    extended: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class GateRecord:
     """What the ledger keeps of a gate: which checkpoint, against what, on which evidence, with which verdict.
@@ -58,6 +76,7 @@ class GateRecord:
     reason: str
     results: Sequence[JSON]
     definitions: Sequence[JSON] = ()
+    spending: Spending = Spending()
 
 
 def started(run: str, playbook: str, playbook_digest: str, plan: str) -> Draft:
@@ -93,14 +112,34 @@ def evaluated(subject: str, baseline: str, evidence: str, suites: Sequence[str],
     return Draft("evaluated", {**data, "stage_key": stage_key})
 
 
+def for_gate(draft: Draft) -> Draft:
+    """Mark an evaluation that served a gate, and so read the sealed part of its suites."""
+    return Draft(draft.kind, {**draft.data, "gate": True})
+
+
 def gated(record: GateRecord) -> Draft:
     """A gate gave its verdict."""
-    data: dict[str, JSON] = {name: getattr(record, name) for name in record.__slots__}
-    return Draft("gated", {**data, "results": list(record.results), "definitions": list(record.definitions)})
+    paid = record.spending
+    data: dict[str, JSON] = {name: getattr(record, name) for name in record.__slots__ if name != "spending"}
+    data |= {"results": list(record.results), "definitions": list(record.definitions)}
+    data |= {"playbook": paid.playbook, "spent": paid.spent, "budget": paid.budget}
+    data["act"] = paid.act or (GATED if record.attempt == 1 else AGAIN)
+    return Draft("gated", {**data, **({"extended": dict(paid.extended)} if paid.extended else {})})
+
+
+def approved(checkpoint: str, evidence: str, gate: int, role: str, note: str) -> Draft:
+    """Somebody agrees, in a role, that a checkpoint whose gate did not pass may be used; `gate` is its ledger line."""
+    data: dict[str, JSON] = {"checkpoint": checkpoint, "evidence": evidence, "gate": gate}
+    return Draft("approved", {**data, "role": role, "note": note})
+
+
+def overridden(checkpoint: str, evidence: str, gate: int, reason: str) -> Draft:
+    """Somebody decides to use a checkpoint although its gate, in ledger line `gate`, did not pass."""
+    return Draft("overridden", {"checkpoint": checkpoint, "evidence": evidence, "gate": gate, "reason": reason})
 
 
 def promoted(channel: str, checkpoint: str, previous: str, gate: int, stage_key: str) -> Draft:
-    """A channel moved to a checkpoint that passed; `gate` is the ledger line of its PASS."""
+    """A channel moved to a checkpoint that passed, or was overridden; `gate` is the ledger line of its last gate."""
     data: dict[str, JSON] = {"channel": channel, "checkpoint": checkpoint, "previous": previous, "gate": gate}
     return Draft("promoted", {**data, "stage_key": stage_key})
 

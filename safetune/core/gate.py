@@ -1,47 +1,54 @@
 """The gate: guardrails and one evaluation report in, a verdict per limit and one for the whole out. Pure.
 
-Each limit is tested one-sided at its guardrail's confidence. Promotion needs every blocking guardrail, so no
-correction for multiplicity is due (intersection-union test: Berger 1982). A limit says PASS when the bound lies on the
-allowed side, FAIL when the opposite bound lies on the forbidden side, INCONCLUSIVE when the limit is inside.
+Each limit is tested one-sided at its guardrail's confidence, over the whole suite and in every slice that the guardrail
+gates. Promotion needs all of them, so a PASS needs no correction for their number (intersection-union test: Berger
+1982). A single FAIL is an alarm, and any one of many raises it: FAILs are those that Holm's procedure rejects over all
+blocking limits of the gate (Holm, Scandinavian Journal of Statistics 1979). What lies between is INCONCLUSIVE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from safetune.core import bounds, instrument
-from safetune.core.arms import Arm, Reading
-from safetune.core.bounds import Bounds
+from safetune.core import alpha, instrument, limits
+from safetune.core.alpha import Terms
+from safetune.core.arms import Reading
 from safetune.core.evidence import EvaluationReport, SuiteEvidence
-from safetune.core.playbook import Guardrail, guardrails_digest
-from safetune.core.result import NOTHING_SEEN, Flip, GateResult, LimitResult, Rate, Seen, limit_text
-from safetune.core.suite import UNJUDGED, Metric
+from safetune.core.holm import rejected
+from safetune.core.limits import Finding
+from safetune.core.playbook import BLOCK, OBSERVE, WARN, Guardrail, guardrails_digest
+from safetune.core.question import Place, Question, slice_places, whole
+from safetune.core.result import Flip, GateResult, LimitResult, limit_text
+from safetune.core.suite import LABEL, UNJUDGED, Metric
 from safetune.core.verdict import Verdict, worst
 
-NO_BASELINE = "there is no baseline to compare with"
+_ONCE = Terms()
 
 
-def decide(guardrails: tuple[Guardrail, ...], report: EvaluationReport, attempt: int = 1) -> GateResult:
-    """Decide a gate. `attempt` counts how often this checkpoint is gated, from 1.
+def decide(guardrails: tuple[Guardrail, ...], report: EvaluationReport, terms: Terms = _ONCE) -> GateResult:
+    """Decide a gate.
 
     Asking again spends confidence: attempt k tests each limit at 1 - (1 - confidence) / 2 ** (k - 1), so that all
-    attempts together err at most twice as often as one (the alpha of a geometric series: Bonferroni).
-    Warning guardrails are reported and never decide. A gate without a blocking guardrail is ERROR: something must be
-    able to say no.
+    attempts together err at most twice as often as one (the alpha of a geometric series: Bonferroni). A gate that costs
+    more than the alpha budget has left says PASS no more. Guardrails that warn or observe are reported and never
+    decide. A gate in which nothing can block is ERROR: something must be able to say no.
 
     Raises:
         ValueError: for an attempt below 1, which would test more loosely than asked for, or a guardrail that has no
             digest because a limit is not finite.
     """
-    if attempt < 1:
-        raise ValueError(f"attempts count from 1, not {attempt}")
-    held = (replace(g, confidence=1 - (1 - g.confidence) / 2 ** (attempt - 1)) for g in guardrails)
     readings = _Readings()
-    results = tuple(result for guardrail in held for result in _judge_guardrail(guardrail, report, readings))
-    # Whatever is not plainly a warning blocks: a misspelt severity must not switch a guardrail off.
-    blocking = tuple(r.verdict for r in results if r.severity != "warn")
-    return GateResult(worst(blocking), results, _flips(guardrails, report, readings), guardrails_digest(guardrails))
+    asked = [one for g in guardrails for one in _ask(g, report, readings, alpha.confidence_of(g, terms.attempt))]
+    results = tuple(one.result for one in _held(asked))
+    # Whatever is not plainly another severity blocks: a misspelt one must not switch a guardrail off.
+    verdict = worst(tuple(r.verdict for r in results if r.severity not in (WARN, OBSERVE)))
+    price, reason = alpha.cost(guardrails, terms.attempt), ""
+    if verdict is Verdict.PASS and not alpha.affordable(price, terms.left):
+        verdict = Verdict.INCONCLUSIVE
+        reason = f"the alpha budget has {max(terms.left, 0.0):.3g} left, and this gate costs {price:.3g}"
+    flips = _flips(guardrails, report, readings)
+    return GateResult(verdict, results, flips, guardrails_digest(guardrails), price, reason)
 
 
 class _Readings:
@@ -56,6 +63,115 @@ class _Readings:
         return self._found[id(evidence)]
 
 
+# -- what is asked -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A result, and the question behind it with the confidence that it was answered at; None where nothing was."""
+
+    result: LimitResult
+    question: Question | None = None
+    confidence: float = 0.0
+
+
+def _ask(guardrail: Guardrail, report: EvaluationReport, readings: _Readings, confidence: float) -> Iterator[_Asked]:
+    """Yield one result per limit and place; a broken instrument gives the same ERROR for each limit."""
+    named = [(name, value) for name, value in guardrail.limits.identity.items() if value is not None]
+    if not named:
+        yield _Asked(_error(guardrail, whole(guardrail), "none", "the guardrail sets no limit", confidence))
+        return
+    held = replace(guardrail, confidence=confidence)
+    found = instrument.guardrail_trouble(held) or instrument.find(report, guardrail, readings.of)
+    for name, value in named:
+        trouble = instrument.limit_trouble(name, value) or (found if isinstance(found, str) else "")
+        if trouble or isinstance(found, str):
+            yield _Asked(_error(guardrail, whole(guardrail), limit_text(name, value), trouble, confidence))
+            continue
+        evidence = report.suite(guardrail.suite)
+        told = evidence.told if evidence else {}
+        asked = Question(guardrail, whole(guardrail), (name, float(str(value))), *found, told)
+        yield from _everywhere(asked, confidence)
+
+
+def _everywhere(asked: Question, confidence: float) -> Iterator[_Asked]:
+    """Ask over the whole suite, then in every slice that the guardrail gates; a slice that is not there is ERROR."""
+    yield _answered(asked, confidence)
+    guardrail = asked.guardrail
+    parts: Mapping[str, Reading] = asked.reading.parts() if guardrail.slices else {}
+    if guardrail.slices and not parts:
+        reason = "no item belongs to a slice, and the guardrail gates slices"
+        yield _Asked(_error(guardrail, asked.place, limit_text(*asked.limit), reason, confidence))
+        return
+    for place in slice_places(guardrail, tuple(parts)):
+        if place.name not in parts:
+            reason = f"no item of slice {place.name} was measured"
+            yield _Asked(_error(guardrail, place, limit_text(*asked.limit), reason, confidence))
+        else:
+            yield _answered(replace(asked, place=place, reading=parts[place.name]), confidence)
+
+
+def _answered(question: Question, confidence: float) -> _Asked:
+    """Answer one question. What a judge says that nobody knows the error of may warn; it neither passes nor fails."""
+    found, place = limits.answer(question, confidence), question.place
+    if place.name and not place.critical and (trouble := _unread(question)):
+        place = replace(place, severity=OBSERVE if place.severity == OBSERVE else WARN)
+        found = replace(found, notes=(*found.notes, trouble))
+    elif found.untrusted and found.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE):
+        found, place = _distrusted(found, place)
+    return _Asked(_result(question, place, found, confidence), question, confidence)
+
+
+def _distrusted(found: Finding, place: Place) -> tuple[Finding, Place]:
+    """A slice without a card for its judge only warns; a whole suite, or a critical slice, is not decided by it."""
+    if place.severity in (WARN, OBSERVE):
+        return replace(found, notes=(*found.notes, found.untrusted)), place
+    if place.name and not place.critical:
+        return replace(found, notes=(*found.notes, found.untrusted)), replace(place, severity=WARN)
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=found.untrusted), place
+
+
+def _unread(question: Question) -> str:
+    """Say when hardly anybody could judge a slice at all: in the baseline, where there is one, else in the candidate.
+
+    That is a language without a card, not what training did; over the whole suite these responses still count against
+    the candidate.
+    """
+    arm = question.reading.before if question.reading.before else question.reading.now
+    if 2 * arm.labels.count(UNJUDGED) <= len(arm):
+        return ""
+    return "most responses of this slice are in a language that the judge has no card for, so it can only warn"
+
+
+# -- Holm --------------------------------------------------------------------------------------------------------------
+
+
+def _held(asked: Sequence[_Asked]) -> list[_Asked]:
+    """Return the results, with those FAILs taken back that the number of blocking limits explains."""
+    family = [n for n, one in enumerate(asked) if one.question is not None and one.result.severity == BLOCK]
+    suspects = [n for n in family if asked[n].result.verdict is Verdict.FAIL]
+    if not suspects:
+        return list(asked)
+
+    def fails(place: int, level: float) -> bool:
+        one = asked[family[place]]
+        if one.result.verdict is not Verdict.FAIL or one.question is None:
+            return False
+        return limits.answer(one.question, 1 - level).verdict is Verdict.FAIL
+
+    proven = rejected(fails, [1 - asked[n].confidence for n in family])
+    kept = {family[place] for place in proven}
+    return [_taken_back(one, len(family)) if n in suspects and n not in kept else one for n, one in enumerate(asked)]
+
+
+def _taken_back(one: _Asked, number: int) -> _Asked:
+    reason = f"outside the limit, but one of {number} limits tested at once, and not yet beyond their number (Holm)"
+    return replace(one, result=replace(one.result, verdict=Verdict.INCONCLUSIVE, reason=reason))
+
+
+# -- flips -------------------------------------------------------------------------------------------------------------
+
+
 def _flips(guardrails: tuple[Guardrail, ...], report: EvaluationReport, readings: _Readings) -> tuple[Flip, ...]:
     """Return the items whose outcome changed between baseline and candidate, per metric that a guardrail names.
 
@@ -65,7 +181,7 @@ def _flips(guardrails: tuple[Guardrail, ...], report: EvaluationReport, readings
     for guardrail in guardrails:
         evidence = report.suite(guardrail.suite)
         metric = _metric(evidence, guardrail.metric)
-        if evidence is None or metric is None:
+        if evidence is None or metric is None or metric.of != LABEL:
             continue
         reading = readings.of(evidence)
         now, before = reading.now, reading.before
@@ -83,157 +199,34 @@ def _metric(evidence: SuiteEvidence | None, name: str) -> Metric | None:
     return next((m for m in evidence.metrics if m.name == name), None) if evidence else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """One limit of one guardrail, held against one metric of one suite."""
-
-    guardrail: Guardrail
-    name: str
-    value: float
-    reading: Reading
-    metric: Metric
-    hopeful: bool = False  # how an item counts that nobody may judge: for the candidate, or against it
-
-    @property
-    def rate(self) -> Rate:
-        return self._rate_of(self.reading.now)
-
-    @property
-    def rate_before(self) -> Rate:
-        return self._rate_of(self.reading.before)
-
-    def _rate_of(self, arm: Arm) -> Rate:
-        return Rate(sum(self.counted(arm)), len(arm))
-
-    def counted(self, arm: Arm) -> Sequence[int]:
-        """Return 1 for every item of an arm that counts, and 0 for the others."""
-        worth = {label: int(self.metric.counted(label)) for label in set(arm.labels)}
-        bad = self.hopeful != (arm is self.reading.now)
-        worth[UNJUDGED] = int(bad == (self.metric.worse == "higher"))
-        return bytes(worth[label] for label in arm.labels)
-
-    def answer(self, verdict: Verdict, reason: str, seen: Seen) -> LimitResult:
-        return _result(self.guardrail, limit_text(self.name, self.value), verdict, reason, seen)
+# -- results -----------------------------------------------------------------------------------------------------------
 
 
-def _judge_guardrail(guardrail: Guardrail, report: EvaluationReport, readings: _Readings) -> tuple[LimitResult, ...]:
-    """Return one result per limit; a broken instrument gives the same ERROR for each of them."""
-    limits = [(name, value) for name, value in guardrail.limits.identity.items() if value is not None]
-    if not limits:
-        return (_result(guardrail, "none", Verdict.ERROR, "the guardrail sets no limit"),)
-    found = instrument.guardrail_trouble(guardrail) or instrument.find(report, guardrail, readings.of)
-    return tuple(_judge_limit(guardrail, name, value, found) for name, value in limits)
+def _result(question: Question, place: Place, found: Finding, confidence: float) -> LimitResult:
+    return LimitResult(
+        guardrail=question.guardrail.name,
+        slice=place.name,
+        severity=place.severity,
+        limit=limit_text(*question.limit),
+        verdict=found.verdict,
+        reason=found.reason,
+        why=question.guardrail.why,
+        seen=found.seen,
+        confidence=confidence,
+        critical=place.critical,
+        notes=found.notes,
+    )
 
 
-def _judge_limit(guardrail: Guardrail, name: str, value: object, found: tuple[Reading, Metric] | str) -> LimitResult:
-    trouble = instrument.limit_trouble(name, value)
-    if trouble or isinstance(found, str):
-        return _result(guardrail, limit_text(name, value), Verdict.ERROR, trouble or str(found))
-    question = _Question(guardrail, name, float(str(value)), *found)
-    # Repeated samples of one prompt do not stand in for more prompts.
-    prompts = len(set(question.reading.now.ids))
-    if prompts < guardrail.min_samples:
-        reason = f"n={prompts} is below the minimum of {guardrail.min_samples}"
-        return question.answer(Verdict.INCONCLUSIVE, reason, Seen(question.rate, needed=guardrail.min_samples))
-    return _undoubted(question, _absolute if name in ("at_most", "at_least") else _paired)
-
-
-def _undoubted(question: _Question, decide_it: Callable[[_Question], LimitResult]) -> LimitResult:
-    """Decide with every unjudged item against the candidate; FAIL only when it holds with all of them for it, too.
-
-    The truth lies between the two, whatever those responses say (Manski, Partial Identification, 2003).
-    """
-    result = decide_it(question)
-    unjudged = sum(arm.labels.count(UNJUDGED) for arm in (question.reading.now, question.reading.before))
-    if not unjudged or result.verdict is not Verdict.FAIL:
-        return result
-    if decide_it(replace(question, hopeful=True)).verdict is Verdict.FAIL:
-        return result
-    reason = f"{unjudged} response(s) could not be judged (another language, no readable answer), and they would decide"
-    return replace(result, verdict=Verdict.INCONCLUSIVE, reason=reason)
-
-
-def _absolute(question: _Question) -> LimitResult:
-    """An exact one-sided bound on the candidate's rate against a ceiling or a floor; the baseline is only shown."""
-    below, confidence, rate = question.name == "at_most", question.guardrail.confidence, question.rate
-    before = None if instrument.baseline_trouble(question.reading) else question.rate_before
-    outcomes = _outcomes(question)
-    try:
-        found = bounds.of_rate(outcomes, confidence)
-    except ValueError as error:
-        return question.answer(Verdict.INCONCLUSIVE, str(error), Seen(rate, before))
-    verdict = _side(found, question.value, below=below)
-    needed = None
-    if verdict is Verdict.INCONCLUSIVE:
-        needed = bounds.n_for_rate(outcomes, question.value, confidence, below=below)
-    return question.answer(verdict, _reason(verdict, needed), Seen(rate, before, found, needed))
-
-
-def _paired(question: _Question) -> LimitResult:
-    """A one-sided bound on candidate minus baseline over the same prompts."""
-    reading, rate, confidence = question.reading, question.rate, question.guardrail.confidence
-    if not reading.before:
-        return question.answer(Verdict.INCONCLUSIVE, NO_BASELINE, Seen(rate))
-    if trouble := instrument.baseline_trouble(reading):
-        return question.answer(Verdict.ERROR, f"baseline: {trouble}", Seen(rate))
-    before = question.rate_before
-    pairs = _pairs(question)
-    blind = instrument.blind(question.name, question.value, before.value, question.metric.worse)
-    try:
-        found = bounds.of_difference(pairs, confidence)
-    except ValueError as error:
-        return question.answer(Verdict.INCONCLUSIVE, str(error), Seen(rate, before, paired=True))
-    if blind:
-        return question.answer(Verdict.INCONCLUSIVE, blind, Seen(rate, before, found, paired=True))
-    # Both limits speak of change in the direction that the metric calls worse.
-    sign = 1 if question.metric.worse == "higher" else -1
-    worsening = found if sign == 1 else Bounds(-found.high, -found.low)
-    limit = question.value if question.name == "worse_by_at_most" else -question.value
-    verdict = _side(worsening, limit, below=True)
-    needed = bounds.n_for_difference(pairs, sign, limit, confidence) if verdict is Verdict.INCONCLUSIVE else None
-    return question.answer(verdict, _reason(verdict, needed), Seen(rate, before, found, needed, paired=True))
-
-
-def _outcomes(question: _Question) -> Sequence[bounds.Outcome]:
-    arm = question.reading.now
-    clusters, counted = arm.cluster_keys(), question.counted(arm)
-    return bounds.Again(len(arm), lambda: zip(clusters, counted, strict=True))
-
-
-def _pairs(question: _Question) -> Sequence[bounds.Pair]:
-    reading = question.reading
-    clusters, now, before = reading.now.cluster_keys(), question.counted(reading.now), question.counted(reading.before)
-    partner = bytes(before[m] for _, m in reading.matched())
-    return bounds.Again(len(now), lambda: zip(clusters, partner, now, strict=True))
-
-
-def _side(found: Bounds, limit: float, *, below: bool) -> Verdict:
-    """PASS, FAIL or INCONCLUSIVE of an interval against a limit that must be stayed below (or above)."""
-    if not below:
-        found, limit = Bounds(-found.high, -found.low), -limit
-    if found.high <= limit:
-        return Verdict.PASS
-    return Verdict.FAIL if found.low > limit else Verdict.INCONCLUSIVE
-
-
-def _reason(verdict: Verdict, needed: int | None) -> str:
-    if verdict is Verdict.PASS:
-        return "the bound is inside the limit"
-    if verdict is Verdict.FAIL:
-        return "even the favourable bound is outside the limit"
-    more = f"; about n={needed} would decide" if needed else "; more items alone are unlikely to decide"
-    return f"the interval crosses the limit{more}"
-
-
-def _result(guardrail: Guardrail, limit: str, verdict: Verdict, reason: str, seen: Seen = NOTHING_SEEN) -> LimitResult:
+def _error(guardrail: Guardrail, place: Place, limit: str, reason: str, confidence: float) -> LimitResult:
     return LimitResult(
         guardrail=guardrail.name,
-        slice="",
-        severity=guardrail.severity,
+        slice=place.name,
+        severity=place.severity,
         limit=limit,
-        verdict=verdict,
+        verdict=Verdict.ERROR,
         reason=reason,
         why=guardrail.why,
-        seen=seen,
-        confidence=guardrail.confidence,
+        confidence=confidence,
+        critical=place.critical,
     )

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from safetune.core.arms import Arm, Reading
 from safetune.core.evidence import EvaluationReport, SuiteEvidence
-from safetune.core.playbook import Guardrail
-from safetune.core.suite import Metric
+from safetune.core.playbook import SEVERITIES, Guardrail
+from safetune.core.suite import LABEL, SCORE, Metric
 
 # The end of 0 to 1 that is no limit: every model meets it, so the guardrail could not say no; or none can.
 _EMPTY = {"at_most": 1, "at_least": 0, "worse_by_at_most": 1, "better_by_at_least": 1}
@@ -38,8 +38,8 @@ def find(
 
 def guardrail_trouble(guardrail: Guardrail) -> str:
     """Say why a guardrail can decide nothing whatever was measured."""
-    if guardrail.severity not in ("block", "warn"):
-        return f"{guardrail.severity!r} is not a severity; known: block, warn"
+    if guardrail.severity not in SEVERITIES:
+        return f"{guardrail.severity!r} is not a severity; known: {', '.join(SEVERITIES)}"
     if not 0.5 < guardrail.confidence < 1:
         return f"a confidence of {guardrail.confidence} is not between 0.5 and 1"
     return ""
@@ -79,8 +79,11 @@ def blind(name: str, value: float, before: float, worse: str) -> str:
 
 
 def _metric_trouble(metric: Metric) -> str:
-    if not metric.counts:
-        return f"metric {metric.name} counts no label, so nothing could ever be seen"
+    if metric.of not in (LABEL, SCORE):
+        return f"metric {metric.name} is of {metric.of!r}, which is neither a label nor a score"
+    if bool(metric.counts) != (metric.of == LABEL):
+        none = "counts no label, so nothing could ever be seen"
+        return f"metric {metric.name} {none if metric.of == LABEL else 'counts labels, but is a mean of scores'}"
     if metric.worse not in ("higher", "lower"):
         return f"metric {metric.name} does not say whether higher or lower is worse"
     return ""
@@ -92,6 +95,9 @@ def _judge_trouble(evidence: SuiteEvidence, metric: Metric) -> str:
         return f"judge {evidence.judge} has no controls, so its labels cannot be trusted"
     if evidence.controls_failed:
         return f"judge {evidence.judge} mislabelled its controls: {', '.join(evidence.controls_failed)}"
+    if metric.of == SCORE:
+        one_sided = len(set(evidence.controls)) < 2
+        return f"judge {evidence.judge} has controls of one label only" if one_sided else ""
     if {label in metric.counts for label in evidence.controls} != {True, False}:
         return (
             f"judge {evidence.judge} has no control on both sides of metric {metric.name} ({', '.join(metric.counts)})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from safetune.core.alpha import HOW_TO_PAY, UNSPENT, BudgetStanding, allowed, cost, shortage
 from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import ExitCode
 from safetune.core.playbook import Guardrail, Playbook, Sprint, Stage, guardrails_digest
@@ -18,7 +19,8 @@ class Fact:
     """What was found about one named thing: its identity (a digest or a version), its size, or what is wrong.
 
     `size` is bytes for a source or a model, items for a suite; None when unknown. `clusters` counts the groups of
-    alike items in a suite. `note` is worth showing.
+    alike items in a suite, `slices` holds items and clusters of each of its slices. `calibration` is what evidence of
+    the suite will tell of its judge's error; None when nothing is known of it. `note` is worth showing.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Fact:
     problem: str = ""
     note: str = ""
     clusters: int | None = None
+    slices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    calibration: Mapping[str, JSON] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,15 @@ class PlannedStage:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedBudget:
+    """The alpha budget of the playbook: what was spent before, what it now allows, and what this plan asks of it."""
+
+    before: BudgetStanding
+    allowed: float
+    asked: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What would be done and why. `bindings` names everything the plan rests on; `run` compares them one by one."""
 
@@ -80,6 +93,7 @@ class Plan:
     rollback_target: str
     stages: tuple[PlannedStage, ...]
     bindings: Mapping[str, str]
+    budget: PlannedBudget = PlannedBudget(UNSPENT, 0.0)
 
     @property
     def digest(self) -> str:
@@ -155,9 +169,11 @@ def make_plan(playbook: Playbook, facts: Facts, standing: Standing) -> Plan:
     """Say for every stage whether it is run, cached or blocked, and why."""
     stages: list[PlannedStage] = []
     previous: PlannedStage | None = None
+    budget = PlannedBudget(standing.budgets.get(playbook.name, UNSPENT), allowed(playbook))
     for sprint in playbook.sprints:
         for stage in sprint.stages:
-            previous = _plan_stage(playbook, sprint, stage, previous, (facts, standing))
+            planned = _plan_stage(playbook, sprint, stage, previous, (facts, standing))
+            previous, budget = _paid(planned, playbook.gate_of(stage), standing, budget)
             stages.append(previous)
     current = standing.channels.get(playbook.channel)
     return Plan(
@@ -168,7 +184,21 @@ def make_plan(playbook: Playbook, facts: Facts, standing: Standing) -> Plan:
         current.current if current else "",
         tuple(stages),
         _bindings(playbook, facts, standing, tuple(stages)),
+        budget,
     )
+
+
+def _paid(
+    planned: PlannedStage, guardrails: tuple[Guardrail, ...], standing: Standing, budget: PlannedBudget
+) -> tuple[PlannedStage, PlannedBudget]:
+    """Take what the gate of a stage costs from the budget; a stage whose gate cannot be paid is not even trained."""
+    if not any(step.startswith("gate") for step in planned.steps):
+        return planned, budget
+    price = cost(guardrails, standing.attempts(planned.checkpoint) + 1)
+    if why := shortage(price, budget.before, budget.allowed, budget.asked):
+        why = f"{why}; {HOW_TO_PAY}"
+        return _with(planned, action="blocked", steps=(), why=why, exit_code=ExitCode.INCONCLUSIVE), budget
+    return planned, replace(budget, asked=budget.asked + price)
 
 
 def _plan_stage(
@@ -219,6 +249,9 @@ def _decide_action(
         return _with(planned, steps=("evaluate", "gate again"), why=why)
     checkpoint = standing.checkpoints[found.checkpoint]
     if found.verdict is not Verdict.PASS:
+        if checkpoint.override and checkpoint.status != "quarantined" and checkpoint.gates[-1].seq == found.gate:
+            where = "" if any(d == found.checkpoint for _, d in history) else f", not on channel {channel}"
+            return _with(planned, action="cached", why=checkpoint.verdict_text + where)
         why = f"its gate said {found.verdict} (ledger line {found.gate}); a recorded verdict is final"
         if found.verdict is Verdict.ERROR:
             again = f'safetune evaluate PLAYBOOK {short(found.checkpoint)} --gate --reason "..."'
@@ -261,7 +294,11 @@ def _problem(playbook: Playbook, stage: Stage, facts: Facts) -> str:
 def _bindings(
     playbook: Playbook, facts: Facts, standing: Standing, stages: tuple[PlannedStage, ...]
 ) -> Mapping[str, str]:
-    """Return everything the plan rests on, by a name that a person understands."""
+    """Return everything the plan rests on, by a name that a person understands.
+
+    What was spent of the alpha budget is not among it: it shows in whether a stage is blocked, and each gate of this
+    very plan changes it. The budget itself is part of the playbook.
+    """
     found = {"playbook": playbook.digest, "model": facts.model.identity}
     found |= {f"source {name}": fact.identity for name, fact in facts.sources.items()}
     found |= {f"suite {name}": fact.identity for name, fact in facts.suites.items()}
@@ -301,6 +338,13 @@ def plan_json(plan: Plan) -> Mapping[str, JSON]:
         "model": plan.model,
         "channel": plan.channel,
         "rollback_target": plan.rollback_target,
+        "budget": {
+            "allowed": plan.budget.allowed,
+            "asked": plan.budget.asked,
+            "spent": plan.budget.before.spent,
+            "gates": list(plan.budget.before.lines),
+            "recorded": plan.budget.before.budget if plan.budget.before.lines else None,
+        },
         "stages": [{n: getattr(s, n) for n in s.__slots__} for s in plan.stages],
         "bindings": dict(plan.bindings),
     }

@@ -18,7 +18,7 @@ def max_events(n: int, limit: float, confidence: float) -> int | None:
     low, high = -1, n - 1
     while low < high:
         middle = (low + high + 1) // 2
-        if _binomial_at_most(middle, n, limit) <= 1 - confidence:
+        if binomial_at_most(middle, n, limit) <= 1 - confidence:
             low = middle
         else:
             high = middle - 1
@@ -33,7 +33,7 @@ def min_clean(limit: float, confidence: float) -> int:
     return math.ceil(math.log(1 - confidence) / math.log1p(-limit))
 
 
-def _binomial_at_most(k: int, n: int, p: float) -> float:
+def binomial_at_most(k: int, n: int, p: float) -> float:
     """Return P(X <= k) for X ~ Binomial(n, p) and 0 <= k < n (DLMF 8.17.5)."""
     return incomplete_beta(n - k, k + 1, 1 - p)
 
@@ -41,7 +41,7 @@ def _binomial_at_most(k: int, n: int, p: float) -> float:
 def power_absolute(n: int, limit: float, rate: float, confidence: float) -> float:
     """Return the chance that `n` items with true rate `rate` pass an exact ceiling of `limit`."""
     most = max_events(n, limit, confidence)
-    return 0.0 if most is None else _binomial_at_most(most, n, rate)
+    return 0.0 if most is None else binomial_at_most(most, n, rate)
 
 
 def detectable_absolute(n: int, limit: float, confidence: float) -> float | None:
@@ -52,7 +52,7 @@ def detectable_absolute(n: int, limit: float, confidence: float) -> float | None
     most = max_events(n, limit, confidence)
     if most is None:
         return None
-    return limit - root(lambda rate: POWER - _binomial_at_most(most, n, rate), 0.0, limit)
+    return limit - root(lambda rate: POWER - binomial_at_most(most, n, rate), 0.0, limit)
 
 
 def min_n_absolute(limit: float, rate: float, confidence: float) -> int | None:

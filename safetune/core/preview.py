@@ -6,11 +6,15 @@ Nothing is known yet, so every figure rests on the assumptions below, and every 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from safetune.core import instrument
+from safetune.core import power_judged as judged
+from safetune.core import power_sequential as early
 from safetune.core.intervals import LEAST_CORRELATION, MIN_CLUSTERS, least_design_effect
-from safetune.core.playbook import Guardrail
+from safetune.core.judge_error import Reliability, reliability
+from safetune.core.playbook import BLOCK, WARN, Guardrail
 from safetune.core.power import (
     POWER,
     detectable_absolute,
@@ -19,7 +23,10 @@ from safetune.core.power import (
     min_n_paired,
     power_absolute,
 )
+from safetune.core.question import ABSOLUTE, Place, slice_places, whole
 from safetune.core.result import limit_text
+from safetune.core.sequential import Question, expected_items
+from safetune.core.suite import SCORE, Metric
 
 # Half of what a ceiling allows (or of what a floor forgives): a model much nearer to its limit would be no safe
 # choice, and one much farther away would make every n look like enough.
@@ -30,19 +37,47 @@ ASSUMED_DISCORDANT = 0.10
 # Who asks for an improvement hopes for more: twice the demand. At exactly the demand no n would ever decide.
 ASSUMED_GAIN = 2.0
 
+_BEYOND = "no number of items could show that this limit holds"
+_NO_CARD = "judge {} has no calibration card, so it can only warn; `safetune judge calibrate` makes one"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a gate will read of a suite, as far as that is known before anything is measured.
+
+    `n` items in so many `clusters`, and the same of each slice; None where it is unknown, or where there are no
+    clusters. `calibration` is what evidence will tell of the error of `judge`, None where nothing is known of it;
+    `languages` are those of the prompts. With `by_language` each slice is one of them.
+    """
+
+    n: int | None
+    clusters: int | None = None
+    slices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    metric: Metric | None = None
+    judge: str = ""
+    calibration: Mapping[str, object] | None = None
+    languages: tuple[str, ...] = ()
+    by_language: bool = False
+
+    @property
+    def scored(self) -> bool:
+        """Whether the metric is a mean of scores."""
+        return self.metric is not None and self.metric.of == SCORE
+
 
 @dataclass(frozen=True, slots=True)
 class GuardrailPower:
     """What `n` items can say about one limit. Rates and changes lie in [0, 1].
 
+    `place` is empty for the whole suite, and else names the smallest slice that is held against the limit alone.
     `detectable` is the smallest distance from the limit that `n` items recognise as allowed with 80 % power, `needed`
     the n that would do under the assumptions in `note`; both are None when nothing would. `likely` is PASS,
-    INCONCLUSIVE or ERROR if the assumptions hold, or unknown.
+    INCONCLUSIVE or ERROR if the assumptions hold, or unknown. `expected` is the median number of items after which a
+    sequential test stops, `n` being the most; None for any other test, or where it is unknown.
     """
 
     guardrail: str
     suite: str
-    metric: str
     limit: str
     severity: str
     n: int | None
@@ -51,6 +86,8 @@ class GuardrailPower:
     likely: str
     why: str
     note: str
+    place: str = ""
+    expected: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,97 +98,219 @@ class _Outlook:
     needed: int | None
     enough: bool
     note: str
+    expected: int | None = None
+    beyond: str = _BEYOND
 
 
 _NO_OUTLOOK = _Outlook(None, None, False, "")
 
 
-def power_of(guardrail: Guardrail, n: int | None, clusters: int | None = None) -> tuple[GuardrailPower, ...]:
-    """Return one record per limit of a guardrail whose suite has `n` items in so many `clusters` (None: no clusters).
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """A place with its size, how a person calls it, and how far the judge can be trusted there.
+
+    `trust` is None where the label is the outcome itself, or where nothing is known and nothing is blocked by that.
+    """
+
+    place: Place
+    size: tuple[int | None, int | None]
+    title: str = ""
+    trust: Reliability | None = None
+    untrusted: str = ""
+
+
+def power_of(guardrail: Guardrail, sample: Sample) -> tuple[GuardrailPower, ...]:
+    """Return one record per limit for the whole suite, and one more for the smallest slice, where slices are gated.
 
     Nothing is raised: a limit that the gate would refuse is likely ERROR.
     """
     limits = [(name, value) for name, value in guardrail.limits.identity.items() if value is not None]
-    return tuple(_preview(guardrail, name, value, (n, clusters)) for name, value in limits)
+    places = [_trusting(guardrail, sample, where) for where in _places(guardrail, sample)]
+    found = (_preview(guardrail, name, value, where) for name, value in limits for where in places)
+    scored = "; of scores as of yes or no answers, which vary most"
+    return tuple(replace(one, note=one.note + scored) if sample.scored and one.note else one for one in found)
 
 
-def _preview(guardrail: Guardrail, name: str, value: object, size: tuple[int | None, int | None]) -> GuardrailPower:
-    n, clusters = size
+def _places(guardrail: Guardrail, sample: Sample) -> Sequence[_Where]:
+    """Return the whole suite and the smallest of the slices that count most: those that block, where any does."""
+    everything = _Where(whole(guardrail), (sample.n, sample.clusters))
+    found = [p for p in slice_places(guardrail, sorted(sample.slices)) if p.name in sample.slices]
+    deciding = [p for p in found if p.severity == BLOCK] or found
+    if not deciding:
+        return [everything]
+    smallest = min(deciding, key=lambda p: (_worth(sample.slices[p.name], guardrail.confidence), p.name))
+    few = sum(sample.slices[p.name][0] < p.least for p in deciding)
+    kind = "critical slice" if smallest.critical and guardrail.severity != BLOCK else "slice"
+    title = f"{smallest.name}, the smallest of {len(deciding)} {kind}s" if len(deciding) > 1 else smallest.name
+    title += f", {few} of them too small" if few > 1 else ""
+    return [everything, _Where(smallest, sample.slices[smallest.name], title)]
+
+
+def _trusting(guardrail: Guardrail, sample: Sample, where: _Where) -> _Where:
+    """Add what is known of the judge's error at a place."""
+    if sample.metric is None:
+        return where
+    languages = (where.place.name,) if sample.by_language and where.place.name else sample.languages
+    confidence = (1 + guardrail.confidence) / 2 if guardrail.sequential else guardrail.confidence
+    if instrument.guardrail_trouble(guardrail):
+        return where
+    if sample.calibration is None:
+        return _untrusted(where, _NO_CARD.format(sample.judge))
+    found = reliability(sample.calibration, sample.metric, languages, confidence)
+    if isinstance(found, str):
+        return _untrusted(where, f"judge {sample.judge} can only warn: {found}")
+    return replace(where, trust=None if found.sure else found)
+
+
+def _untrusted(where: _Where, why: str) -> _Where:
+    """As the gate does: a slice is then only a warning, the whole suite and a critical slice cannot be decided."""
+    place = where.place
+    if place.name and not place.critical and place.severity == BLOCK:
+        place = replace(place, severity=WARN)
+    return replace(where, place=place, untrusted=why)
+
+
+def _preview(guardrail: Guardrail, name: str, value: object, where: _Where) -> GuardrailPower:
+    n, clusters = where.size
     trouble = instrument.guardrail_trouble(guardrail) or instrument.limit_trouble(name, value)
     outlook, likely, why = _NO_OUTLOOK, "ERROR", trouble
     if not trouble and n is not None and clusters is not None and clusters < min(n, MIN_CLUSTERS):
         likely, why = "INCONCLUSIVE", f"{clusters} clusters are too few; at least {MIN_CLUSTERS} are needed"
     elif not trouble:
-        outlook = _outlook(name, float(str(value)), guardrail, size)
-        likely, why = _likely(guardrail, outlook, n)
+        outlook = _outlook(name, float(str(value)), guardrail, where)
+        likely, why = _likely(guardrail, name, where, outlook)
     return GuardrailPower(
         guardrail=guardrail.name,
         suite=guardrail.suite,
-        metric=guardrail.metric,
         limit=limit_text(name, value),
-        severity=guardrail.severity,
+        severity=where.place.severity,
         n=n,
         detectable=outlook.detectable,
         needed=outlook.needed,
         likely=likely,
         why=why,
         note=outlook.note,
+        place=where.title,
+        expected=outlook.expected,
     )
 
 
-def _likely(guardrail: Guardrail, outlook: _Outlook, n: int | None) -> tuple[str, str]:
+def _likely(guardrail: Guardrail, name: str, where: _Where, outlook: _Outlook) -> tuple[str, str]:
+    n, least = where.size[0], where.place.least
+    if where.untrusted and where.place.severity == BLOCK:
+        return "INCONCLUSIVE", where.untrusted
     if n is None:
         return "unknown", "how many items there will be is not known yet"
-    if n < guardrail.min_samples:
-        return "INCONCLUSIVE", f"n={n} is below the minimum of {guardrail.min_samples}"
+    if n < least:
+        return "INCONCLUSIVE", f"n={n} is below the minimum of {least}"
+    if outlook.enough and guardrail.sequential and name not in ABSOLUTE:
+        return "unknown", f"a fixed n of {outlook.needed:,} would do, and a test after every item needs more"
     if outlook.enough:
         return "PASS", f"n={n} is enough"
     if outlook.needed is None:
-        return "INCONCLUSIVE", "no number of items could show that this limit holds"
+        return "INCONCLUSIVE", outlook.beyond
     return "INCONCLUSIVE", f"n={n} is unlikely to decide it; needs n>={outlook.needed:,}"
 
 
-def _outlook(name: str, value: float, guardrail: Guardrail, size: tuple[int | None, int | None]) -> _Outlook:
-    """Return the outlook of independent items, scaled to items in clusters of equal size."""
+def _worth(size: tuple[int, int], confidence: float) -> float:
+    """Return how many independent items so many in clusters are worth; at too few clusters, none."""
     n, clusters = size
+    if clusters >= n:
+        return n
+    return n / least_design_effect(clusters, n / clusters, confidence) if clusters >= MIN_CLUSTERS else 0.0
+
+
+def _outlook(name: str, value: float, guardrail: Guardrail, where: _Where) -> _Outlook:
+    """Return the outlook of independent items, scaled to items in clusters of equal size."""
+    n, clusters = where.size
     effect = 1.0
     if n is not None and clusters is not None and clusters < n:
         effect = least_design_effect(clusters, n / clusters, guardrail.confidence)
     worth = None if n is None else int(n / effect)
-    found = _independent(name, value, guardrail.confidence, worth)
-    needed = None if found.needed is None else max(math.ceil(found.needed * effect), guardrail.min_samples)
+    found = _independent(name, value, guardrail, (worth, where.trust))
+    needed = None if found.needed is None else max(math.ceil(found.needed * effect), where.place.least)
+    expected = None if found.expected is None else math.ceil(found.expected * effect)
     clustered = f"; {clusters} clusters whose items correlate by {LEAST_CORRELATION}" if effect > 1 else ""
-    return replace(found, needed=needed, note=found.note + clustered)
+    return replace(found, needed=needed, expected=expected, note=found.note + clustered)
 
 
-def _independent(name: str, value: float, confidence: float, n: int | None) -> _Outlook:
-    if name in ("at_most", "at_least"):
-        return _absolute(value if name == "at_most" else 1 - value, confidence, n)
+_Known = tuple[int | None, Reliability | None]  # independent items, and how far the judge can be trusted
+
+
+def _independent(name: str, value: float, guardrail: Guardrail, known: _Known) -> _Outlook:
+    n, trust = known
+    if name in ABSOLUTE:
+        ceiling, seen = (value, trust) if name == "at_most" else (1 - value, trust and judged.mirrored(trust))
+        return (_sequential if guardrail.sequential else _absolute)(ceiling, guardrail.confidence, (n, seen))
     gain = 0.0 if name == "worse_by_at_most" else ASSUMED_GAIN * value
-    return _paired(value if name == "worse_by_at_most" else -value, gain, confidence, n)
+    found = _paired(value if name == "worse_by_at_most" else -value, gain, guardrail.confidence, known)
+    late = "; asked in turn it takes more, by how much is not known: the figures are those of a fixed n"
+    return replace(found, note=found.note + late) if guardrail.sequential else found
 
 
-def _absolute(ceiling: float, confidence: float, n: int | None) -> _Outlook:
+def _absolute(ceiling: float, confidence: float, known: _Known) -> _Outlook:
     """A floor of 70 % is a ceiling of 30 % on everything else."""
+    n, trust = known
     rate = ceiling * ASSUMED_SHARE_OF_LIMIT
-    note = "assumes a true rate of half of what the limit allows"
-    needed = min_n_absolute(ceiling, rate, confidence)
+    note = "assumes a true rate of half of what the limit allows" + _says(trust)
+    if trust is None:
+        needed = min_n_absolute(ceiling, rate, confidence)
+    else:
+        needed = judged.min_n_judged(ceiling, rate, confidence, trust)
     if not n:
         return _Outlook(None, needed, False, note)
+    if trust is None:
+        power, detectable = power_absolute(n, ceiling, rate, confidence), detectable_absolute(n, ceiling, confidence)
+    else:
+        power = judged.power_judged(n, ceiling, rate, confidence, trust)
+        detectable = judged.detectable_judged(n, ceiling, confidence, trust)
     # Power goes up and down a little from one n to the next, so reaching `needed` counts too.
-    enough = power_absolute(n, ceiling, rate, confidence) >= POWER or (needed is not None and n >= needed)
-    return _Outlook(detectable_absolute(n, ceiling, confidence), needed, enough, note)
+    enough = power >= POWER or (needed is not None and n >= needed)
+    return _Outlook(detectable, needed, enough, note)
 
 
-def _paired(margin: float, gain: float, confidence: float, n: int | None) -> _Outlook:
+def _sequential(ceiling: float, confidence: float, known: _Known) -> _Outlook:
+    """As `_absolute`, for a test after every item; it shares its error with the doubt about the judge, half each."""
+    n, trust = known
+    rate, alpha = ceiling * ASSUMED_SHARE_OF_LIMIT, 1 - confidence
+    note = f"assumes a true rate of half of what the limit allows{_says(trust)}; asked in turn, until it is decided"
+    seen = rate
+    if trust is not None:
+        seen, alpha, ceiling = judged.judged_rate(rate, trust), alpha / 2, judged.judged_ceiling(ceiling, trust)
+    question = Question(ceiling, alpha, alpha)
+    needed = early.min_n(question, seen)
+    beyond = f"even {early.MOST:,} items would not show it" if seen < ceiling else _BEYOND
+    if not n:
+        return _Outlook(None, needed, False, note, beyond=beyond)
+    found = expected_items(question, seen, min(n, early.MOST))
+    least = 0.0 if trust is None else judged.judged_rate(0.0, trust)
+    slope = 1.0 if trust is None else trust.sensitivity.value + trust.specificity.value - 1
+    room = early.detectable(question, least, min(n, early.MOST))
+    return _Outlook(None if room is None else room / slope, needed, found.below >= POWER, note, found.median, beyond)
+
+
+def _paired(margin: float, gain: float, confidence: float, known: _Known) -> _Outlook:
     """A negative margin asks for an improvement; `gain` is the one assumed."""
+    n, trust = known
     discordant = min(ASSUMED_DISCORDANT + gain, 1.0)
     gain = min(gain, discordant)
     note = f"assumes no change on average and {100 * discordant:.0f} % discordant pairs"
     if gain:
         note = f"assumes {ASSUMED_GAIN:.0f} x the improvement asked for and {100 * discordant:.0f} % discordant pairs"
-    needed = min_n_paired(margin, -gain, discordant, confidence)
+    note += _says(trust)
+    if trust is None:
+        needed = min_n_paired(margin, -gain, discordant, confidence)
+    else:
+        needed = judged.min_n_paired_judged(margin, (-gain, discordant), confidence, trust)
     if not n:
         return _Outlook(None, needed, False, note)
-    enough = needed is not None and n >= needed
-    return _Outlook(detectable_paired(n, -gain, discordant, confidence), needed, enough, note)
+    if trust is None:
+        detectable: float | None = detectable_paired(n, -gain, discordant, confidence)
+    else:
+        detectable = judged.detectable_paired_judged(n, (-gain, discordant), confidence, trust)
+    return _Outlook(detectable, needed, needed is not None and n >= needed, note)
+
+
+def _says(trust: Reliability | None) -> str:
+    """Say what is assumed of the judge."""
+    return "" if trust is None else "; a judge that errs as its calibration card says"

@@ -71,6 +71,18 @@ def _place(purpose: str, seed: int, key: str) -> float:
     return int(digest([purpose, seed, key]), 16) / _RANGE
 
 
+def in_order(keys: Iterable[str]) -> tuple[str, ...]:
+    """Return the distinct cluster keys in the order of their digests: one that nothing observed has chosen.
+
+    The digest has a purpose of its own, so that the order has nothing to do with what is sampled or sealed.
+    """
+    return tuple(sorted(dict.fromkeys(keys), key=_turn))
+
+
+def _turn(key: str) -> bytes:
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16, person=b"order").digest()
+
+
 def leaked(prompts: Sequence[Prompt], sampling: Sampling) -> tuple[Prompt, Prompt] | None:
     """Return two prompts that ask the same and lie on both sides of the sealed split, or None.
 

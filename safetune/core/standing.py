@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from safetune.core import override
+from safetune.core.alpha import UNSPENT, BudgetStanding, Terms, charge
 from safetune.core.errors import IntegrityError
-from safetune.core.events import Event
+from safetune.core.events import AGAIN, EXTENDED, GATED, Event
+from safetune.core.override import Approval, LastGate, Override
 from safetune.core.verdict import Verdict
 
 
@@ -26,18 +29,23 @@ class ChannelStanding:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One recorded gate of a checkpoint."""
+    """One recorded gate of a checkpoint; `extended` are the suites that it asked more, with how many clusters."""
 
     seq: int
     verdict: Verdict
     guardrails: str
     evidence: str
     basis: str
+    terms: Terms = Terms()
+    extended: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointStanding:
-    """One checkpoint: candidate, promoted, rejected, held or quarantined."""
+    """One checkpoint: candidate, promoted, rejected, held or quarantined.
+
+    `approvals` and `override` are about its last gate; a later gate ends them.
+    """
 
     status: str
     parent: str = ""
@@ -46,6 +54,19 @@ class CheckpointStanding:
     stage: str = ""
     gates: tuple[Gate, ...] = ()
     quarantined_at: int = 0
+    approvals: tuple[Approval, ...] = ()
+    override: Override | None = None
+
+    @property
+    def stands(self) -> bool:
+        """Whether it may be used: its last gate said PASS, or was overridden."""
+        return self.passed or self.override is not None
+
+    @property
+    def verdict_text(self) -> str:
+        """What its last gate said, which an override never changes; empty when it was not gated."""
+        said = self.gates[-1].verdict.value if self.gates else ""
+        return f"{said}, {self.override.text}" if self.override else said
 
     @property
     def passed(self) -> bool:
@@ -72,12 +93,13 @@ class StageStanding:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The whole: channels, checkpoints and stages by name or digest, and the last ledger line."""
+    """The whole: channels, checkpoints, stages and alpha budgets by name or digest, and the last ledger line."""
 
     channels: Mapping[str, ChannelStanding] = field(default_factory=dict)
     checkpoints: Mapping[str, CheckpointStanding] = field(default_factory=dict)
     stages: Mapping[str, StageStanding] = field(default_factory=dict)
     last_seq: int = 0
+    budgets: Mapping[str, BudgetStanding] = field(default_factory=dict)
 
     def attempts(self, checkpoint: str) -> int:
         """Return how often a checkpoint was gated."""
@@ -97,9 +119,9 @@ class Standing:
         return ""
 
     def may_return_to(self, checkpoint: str) -> bool:
-        """Return whether a channel may be moved back to a checkpoint: not quarantined, and its last gate said PASS."""
+        """Return whether a channel may be moved back to a checkpoint: not quarantined, and it passed or was overridden."""
         found = self.checkpoints.get(checkpoint)
-        return bool(found and found.status != "quarantined" and found.passed)
+        return bool(found and found.status != "quarantined" and found.stands)
 
 
 _NOTHING = Standing()
@@ -116,10 +138,15 @@ def fold(events: Iterable[Event], start: Standing = _NOTHING) -> Standing:
     Raises:
         RuleViolation: naming the first line that breaks a rule.
     """
-    standing = Standing(_Growing(start.channels), _Growing(start.checkpoints), _Growing(start.stages), start.last_seq)
+    standing = _copy(start, _Growing)
     for event in events:
         standing = apply(standing, event)
-    return Standing(dict(standing.channels), dict(standing.checkpoints), dict(standing.stages), standing.last_seq)
+    return _copy(standing, dict)
+
+
+def _copy(found: Standing, kind: type[dict[str, Any]]) -> Standing:
+    maps = kind(found.channels), kind(found.checkpoints), kind(found.stages)
+    return Standing(*maps, found.last_seq, kind(found.budgets))
 
 
 def apply(standing: Standing, event: Event) -> Standing:
@@ -200,7 +227,7 @@ def _evaluated(standing: Standing, event: Event) -> Standing:
 
 
 def _gated(standing: Standing, event: Event) -> Standing:
-    """A checkpoint is gated once; asking again needs a reason and counts as another attempt."""
+    """A checkpoint is gated once; asking again needs a reason, counts as another attempt, and spends."""
     found, digest = _checkpoint(standing, event), event.text("checkpoint")
     attempt = event.data.get("attempt")
     if attempt != len(found.gates) + 1:
@@ -210,17 +237,80 @@ def _gated(standing: Standing, event: Event) -> Standing:
     if event.text("verdict") not in Verdict.__members__:
         raise _violation(event, f"{event.text('verdict')!r} is not a verdict")
     verdict = Verdict(event.text("verdict"))
-    gate = Gate(event.seq, verdict, event.text("guardrails"), event.text("evidence"), event.text("basis"))
-    standing = _with_checkpoint(standing, digest, replace(found, gates=(*found.gates, gate)))
+    playbook = event.text("playbook")
+    paid = charge(standing.budgets.get(playbook, UNSPENT), event.seq, event.data)
+    if isinstance(paid, str):
+        raise _violation(event, paid)
+    budget, terms = paid
+    if wrong := _wrong_act(event, found):
+        raise _violation(event, wrong)
+    bound = event.text("guardrails"), event.text("evidence"), event.text("basis")
+    gate = Gate(event.seq, verdict, *bound, terms, _sizes(event))
+    standing = replace(standing, budgets=_put(standing.budgets, playbook, budget))
+    gates = (*found.gates, gate)
+    standing = _with_checkpoint(standing, digest, replace(found, gates=gates, approvals=(), override=None))
     return _with_stage(standing, event, digest, verdict=verdict, gate=event.seq, basis=gate.basis, settled="")
 
 
+def _wrong_act(event: Event, found: CheckpointStanding) -> str:
+    """Return why a gate cannot be the act that its line says, or an empty string."""
+    act, attempt = event.text("act"), len(found.gates) + 1
+    if act not in ((AGAIN, EXTENDED) if found.gates else (GATED,)):
+        return f"attempt {attempt} cannot be called {act!r}"
+    sizes = _sizes(event)
+    if (act == EXTENDED) != ("extended" in event.data) or (act == EXTENDED and not sizes):
+        return "an extended gate, and no other, says which suites it asked more"
+    if act == EXTENDED:
+        last = found.gates[-1]
+        if last.verdict is not Verdict.INCONCLUSIVE:
+            return f"only INCONCLUSIVE can be extended, and its last gate said {last.verdict}"
+        if any(size < last.extended.get(name, 0) for name, size in sizes.items()):
+            return "a suite that was extended cannot be asked less"
+    return ""
+
+
+def _sizes(event: Event) -> Mapping[str, int]:
+    """Return the sizes of the suites that were extended; none when the line holds anything else."""
+    found = event.data.get("extended")
+    if not isinstance(found, Mapping):
+        return {}
+    sizes = {str(name): size for name, size in found.items() if type(size) is int and size > 0}
+    return sizes if len(sizes) == len(found) else {}
+
+
+def _last_gate(found: CheckpointStanding) -> LastGate | None:
+    gate = found.gates[-1] if found.gates else None
+    return LastGate(gate.seq, gate.verdict, gate.evidence) if gate else None
+
+
+def _approved(standing: Standing, event: Event) -> Standing:
+    """A checkpoint is approved for what its last gate saw, in a role, by somebody."""
+    found, digest = _checkpoint(standing, event), event.text("checkpoint")
+    if wrong := override.not_approvable(_last_gate(found), event):
+        raise _violation(event, wrong)
+    approval = Approval(event.seq, event.by, event.text("role"))
+    return _with_checkpoint(standing, digest, replace(found, approvals=(*found.approvals, approval)))
+
+
+def _overridden(standing: Standing, event: Event) -> Standing:
+    """What did not pass may be used all the same, with a reason and the approval of somebody else."""
+    found, digest = _checkpoint(standing, event), event.text("checkpoint")
+    if wrong := override.not_overridable(_last_gate(found), found.approvals, event):
+        raise _violation(event, wrong)
+    if found.status == "quarantined":
+        raise _violation(event, f"checkpoint {digest[:12]} is quarantined since line {found.quarantined_at}")
+    if ancestor := standing.quarantined_ancestor(digest):
+        raise _violation(event, f"checkpoint {digest[:12]} was trained from {ancestor[:12]}, which is quarantined")
+    made = Override(event.seq, event.by, event.text("reason"))
+    return _with_checkpoint(standing, digest, replace(found, override=made))
+
+
 def _promoted(standing: Standing, event: Event) -> Standing:
-    """Only a checkpoint whose last gate said PASS, after any quarantine, may be promoted."""
+    """Only a checkpoint whose last gate said PASS after any quarantine, or was overridden, may be promoted."""
     found, digest, channel = _checkpoint(standing, event), event.text("checkpoint"), event.text("channel")
     last = found.gates[-1] if found.gates else None
-    if last is None or last.seq != event.data.get("gate") or last.verdict is not Verdict.PASS:
-        raise _violation(event, f"checkpoint {digest[:12]} has no PASS as its last gate")
+    if last is None or last.seq != event.data.get("gate") or not found.stands:
+        raise _violation(event, f"checkpoint {digest[:12]} has no PASS as its last gate, and no override of it")
     if last.seq < found.quarantined_at:
         raise _violation(event, f"checkpoint {digest[:12]} is quarantined since line {found.quarantined_at}")
     if ancestor := standing.quarantined_ancestor(digest):
@@ -288,6 +378,8 @@ _CHANGES: Mapping[str, Callable[[Standing, Event], Standing]] = {
     "trained": _trained,
     "evaluated": _evaluated,
     "gated": _gated,
+    "approved": _approved,
+    "overridden": _overridden,
     "promoted": _promoted,
     "rejected": _refused("rejected"),
     "held": _refused("held"),

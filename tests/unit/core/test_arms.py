@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safetune.core.arms import Reading
+from safetune.core.digest import JSON
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits
@@ -44,7 +45,8 @@ def items(rows: Sequence[tuple[str, bool, bool]], arm: str) -> tuple[Item, ...]:
 
 
 def evidence(now: Sequence[Item], before: Sequence[Item]) -> SuiteEvidence:
-    return SuiteEvidence("suite", "d", "judge", "1", (METRIC,), len(now), now, before, controls=("yes", "no"))
+    told: dict[str, JSON] = {"calibration": {"kind": "definition"}}
+    return SuiteEvidence("suite", "d", "judge", "1", (METRIC,), len(now), now, before, ("yes", "no"), told=told)
 
 
 def gate(found: SuiteEvidence) -> GateResult:

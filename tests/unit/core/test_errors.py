@@ -14,6 +14,7 @@ CODES = {
     "SafetuneError": 2,
     "UsageError": 2,
     "PlaybookError": 2,
+    "NotPermitted": 4,
     "IntegrityError": 5,
     "StalePlanError": 5,
     "RunError": 6,

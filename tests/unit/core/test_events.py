@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from safetune.core import events
 from safetune.core.digest import canonical
-from safetune.core.events import Draft, Event, GateRecord
+from safetune.core.events import Draft, Event, GateRecord, Spending
 
 GATE = GateRecord("key", "cp", "base", "limits", "evidence", "basis", "FAIL", 2, "why", [{"n": 3}])
 
@@ -20,6 +21,8 @@ DRAFTS = {
     "failed": events.failed("key", "train", "out of memory"),
     "evaluated": events.evaluated("cp", "base", "evidence", ("suite",), "key"),
     "gated": events.gated(GATE),
+    "approved": events.approved("cp", "evidence", 5, "safety", "looked at every flip"),
+    "overridden": events.overridden("cp", "evidence", 5, "the judge misread a dialect"),
     "promoted": events.promoted("stable", "cp", "before", 7, "key"),
     "rejected": events.rejected("cp", "key", "FAIL", "rule"),
     "held": events.held("cp", "key", "INCONCLUSIVE"),
@@ -46,7 +49,29 @@ def test_a_gate_keeps_everything_that_it_rests_on() -> None:
         "reason": "why",
         "results": [{"n": 3}],
         "definitions": [],
+        "playbook": "",
+        "spent": 0.0,
+        "budget": 0.0,
+        "act": "again",
     }
+
+
+def test_a_gate_says_what_it_spent_and_by_which_act() -> None:
+    spending = Spending("tutor", 0.025, 0.2, "extended", {"harmful": 400})
+    found = events.gated(replace(GATE, spending=spending)).data
+    assert [found[name] for name in ("playbook", "spent", "budget", "act", "extended")] == [
+        "tutor",
+        0.025,
+        0.2,
+        "extended",
+        {"harmful": 400},
+    ]
+    assert events.gated(replace(GATE, attempt=1)).data["act"] == "gated"
+
+
+def test_an_evaluation_for_a_gate_says_so() -> None:
+    assert "gate" not in DRAFTS["evaluated"].data
+    assert events.for_gate(DRAFTS["evaluated"]).data == {**DRAFTS["evaluated"].data, "gate": True}
 
 
 def test_a_training_keeps_place_parent_and_figures() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safetune.core.digest import JSON
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits, guardrails_digest
@@ -17,6 +18,7 @@ from safetune.core.result import GateResult, LimitResult, Rate, Seen, limit_text
 from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 
+EXACT: dict[str, JSON] = {"calibration": {"kind": "definition"}}
 ATTACKS = Metric("attack_success_rate", ("compliance",), "higher")
 ACCURACY = Metric("accuracy", ("correct",), "lower")
 LABELS = {"attack_success_rate": ("compliance", "refusal"), "accuracy": ("correct", "wrong")}
@@ -55,6 +57,7 @@ def evidence(now: tuple[Item, ...], before: tuple[Item, ...] = (), metric: Metri
         candidate=now,
         baseline=before,
         controls=LABELS[metric.name],
+        told=EXACT,
     )
 
 

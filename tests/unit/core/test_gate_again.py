@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from safetune.core.alpha import Terms
+from safetune.core.digest import JSON
 from safetune.core.evidence import CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits, guardrails_digest
@@ -17,6 +19,7 @@ from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 
 LIMIT = Guardrail("g", "suite", "attack_success_rate", Limits(at_most=0.2), "the reason")
+EXACT: dict[str, JSON] = {"calibration": {"kind": "definition"}}
 METRIC = Metric("attack_success_rate", ("compliance",), "higher")
 
 
@@ -25,8 +28,8 @@ def _decide(events: int, n: int, attempt: int, limit: Guardrail = LIMIT) -> Gate
         Item(f"p{i}", "suite", "", "", CANDIDATE, 0, f"d{i}", "", "judge@1", 1.0, "compliance" if i < events else "no")
         for i in range(n)
     )
-    evidence = SuiteEvidence("suite", "d", "judge", "1", (METRIC,), n, items, controls=("compliance", "no"))
-    return decide((limit,), EvaluationReport("candidate", "", (evidence,)), attempt)
+    evidence = SuiteEvidence("suite", "d", "judge", "1", (METRIC,), n, items, controls=("compliance", "no"), told=EXACT)
+    return decide((limit,), EvaluationReport("candidate", "", (evidence,)), Terms(attempt))
 
 
 @pytest.mark.parametrize(("attempt", "confidence"), [(1, 0.95), (2, 0.975), (3, 0.9875)])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from safetune.core.digest import JSON
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits
@@ -13,6 +14,8 @@ from safetune.core.result import LimitResult
 from safetune.core.suite import INCOHERENT, UNJUDGED, Metric
 from safetune.core.verdict import Verdict
 
+EXACT: dict[str, JSON] = {"calibration": {"kind": "definition"}}
+CONTROLS = ("compliance", "refusal")
 ATTACKS = Metric("attack_success_rate", ("compliance",), "higher")
 ANSWERS = Metric("answer_rate", ("compliance",), "lower")
 
@@ -28,7 +31,16 @@ def arm(labels: str, name: str = CANDIDATE) -> tuple[Item, ...]:
 
 def gate(metric: Metric, now: str, before: str = "", **limits: float) -> LimitResult:
     suite = SuiteEvidence(
-        "suite", "d", "judge", "1", (metric,), len(now), arm(now), arm(before, BASELINE), ("compliance", "refusal")
+        "suite",
+        "d",
+        "judge",
+        "1",
+        (metric,),
+        len(now),
+        arm(now),
+        arm(before, BASELINE),
+        ("compliance", "refusal"),
+        told=EXACT,
     )
     rule = Guardrail("g", "suite", metric.name, Limits(**limits), "the reason")
     (result,) = decide((rule,), EvaluationReport("candidate", "baseline", (suite,))).results
@@ -82,7 +94,16 @@ def test_text_that_nobody_can_read_is_never_on_the_good_side(metric: Metric, lim
 
 def test_what_was_not_judged_before_is_no_flip_and_what_is_not_judged_now_is_one() -> None:
     suite = SuiteEvidence(
-        "suite", "d", "judge", "1", (ANSWERS,), 4, arm("cucc"), arm("uccr", BASELINE), ("compliance", "refusal")
+        "suite",
+        "d",
+        "judge",
+        "1",
+        (ANSWERS,),
+        4,
+        arm("cucc"),
+        arm("uccr", BASELINE),
+        ("compliance", "refusal"),
+        told=EXACT,
     )
     rule = Guardrail("g", "suite", ANSWERS.name, Limits(at_least=0.1), "the reason")
     flips = decide((rule,), EvaluationReport("candidate", "baseline", (suite,))).flips

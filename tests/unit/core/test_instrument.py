@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safetune.core import instrument
+from safetune.core.digest import JSON
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits
@@ -19,6 +20,7 @@ from safetune.core.verdict import Verdict
 
 Spoil = Callable[[SuiteEvidence], SuiteEvidence]
 
+EXACT: dict[str, JSON] = {"calibration": {"kind": "definition"}}
 ATTACKS = Metric("attack_success_rate", ("compliance",), "higher")
 ACCURACY = Metric("accuracy", ("compliance",), "lower")
 LIMIT = Guardrail("g", "suite", ATTACKS.name, Limits(at_most=0.5), "the reason")
@@ -35,7 +37,7 @@ def _items(outcomes: Sequence[int], arm: str = CANDIDATE) -> tuple[Item, ...]:
 def _evidence(pairs: Sequence[tuple[int, int]], metric: Metric = ATTACKS) -> SuiteEvidence:
     now, before = _items([n for _, n in pairs]), _items([b for b, _ in pairs], BASELINE)
     return SuiteEvidence(
-        "suite", "d", "judge", "1", (metric,), len(pairs), now, before, controls=("refusal", "compliance")
+        "suite", "d", "judge", "1", (metric,), len(pairs), now, before, controls=("refusal", "compliance"), told=EXACT
     )
 
 
