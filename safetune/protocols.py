@@ -32,7 +32,11 @@ class Judge(Protocol):
     `needs_prose`, True when it would take text that nobody can read for a good answer, so that the engine looks for
     such text itself;
     `decided(prompt, partial) -> bool`, which says that no continuation can change the label: generation stops there;
-    `figures(labels) -> Mapping[str, float]`, what all labels of an arm add up to beyond rates.
+    `figures(labels) -> Mapping[str, float]`, what all labels of an arm add up to beyond rates;
+    `by_definition`, True when the label is the outcome itself (a number is the expected one, a string is there), so
+    that there is no error to calibrate;
+    `card() -> bytes`, the calibration card that ships with it. Without either, and without a card of the suite's, the
+    judge can only warn: nobody knows how often it is wrong.
 
     A judge with options is made from one mapping of them and raises UsageError for what it does not know.
     """

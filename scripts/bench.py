@@ -17,6 +17,7 @@ from pathlib import Path
 
 import bench_dvc
 import bench_evaluation
+import bench_gate
 import bench_store
 import bench_training
 from bench_measure import Case, Row, alternate, table, verdict
@@ -24,7 +25,7 @@ from bench_measure import Case, Row, alternate, table, verdict
 from safetune import __version__
 
 _FOLDER = bench_store.ROOT / "build" / "bench"
-_PARTS = ("commands", "moves", "training", "generation", "gates", "memory")
+_PARTS = ("commands", "moves", "training", "generation", "gates", "memory", "recorded")
 
 
 def main() -> int:
@@ -44,6 +45,8 @@ def main() -> int:
         found["training"] = bench_training.compare(sides, wanted.pairs)
     if {"generation", "gates", "memory"} & set(wanted.only):
         found |= _evaluation(program, work / "evaluation", wanted)
+    if "recorded" in wanted.only:
+        found["recorded"] = bench_gate.measure(program, work / "recorded", wanted.pairs)
     shutil.rmtree(work, ignore_errors=True)
     conditions = _conditions(wanted)
     for name, rows in found.items():

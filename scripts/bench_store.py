@@ -23,7 +23,7 @@ from safetune.core.suite import Suite
 from safetune.core.verdict import Verdict
 from safetune.engine.asking import Subject, Workplace
 from safetune.engine.checkpoints import write_card
-from safetune.engine.gating import GateOrder, gate_checkpoint
+from safetune.engine.gating import GateOrder, gate_checkpoint, purse_of
 from safetune.engine.measure import Arms, read_suites
 from safetune.engine.planning import Prepared, prepare
 from safetune.engine.responses import Responses, request
@@ -148,7 +148,7 @@ def _settle(prepared: Prepared, store: Store, what: tuple[Stage, PlannedStage], 
     _answer(store, prepared, checkpoint)
     suites, guardrails = suites_of(playbook, one), playbook.gate_of(one)
     basis = evidence_basis(guardrails, suites, prepared.facts)
-    order = GateOrder(plan.key, guardrails, read_suites(suites, gate=True), basis)
+    order = GateOrder(plan.key, guardrails, read_suites(suites, gate=True), basis, purse_of(playbook))
     place = Workplace(store.responses, store.scratch, 1, lambda _: None)
     arms = Arms(Subject(one.name, checkpoint, {}), Subject("before", previous or base, {}))
     gate = gate_checkpoint(store, arms, order, place)

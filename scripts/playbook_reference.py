@@ -35,6 +35,7 @@ def _mappings(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
         "engine": "`engine` of `prompts`",
         "metric": "Each of `metrics` of a suite",
         "guardrail": "Each of `guardrails`",
+        "slices": "`slices` of a guardrail, where it is a mapping",
         "sprint": "Each of `sprints`",
         "stage": "Each of `stages` of a sprint",
         "adapter": "`adapter` of a stage",

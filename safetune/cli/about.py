@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
 from safetune.cli.app import AsJson, Store, app
 from safetune.cli.console import show
 from safetune.cli.next_step import DEFAULT_STORE
-from safetune.core.errors import ExitCode
+from safetune.core.errors import ExitCode, UsageError
 
 
 @app.command()
-def schema(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> int:
-    """Print the JSON Schema of playbooks, for editors.
+def schema(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="playbook, suite, or what --json prints: gate (a part of both), evaluate, run.",
+        ),
+    ] = "playbook",
+    store: Store = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Print a JSON Schema: of playbooks and suites for editors, of results for programs.
 
     With --json it is the member `schema` of the object.
 
@@ -21,12 +36,28 @@ def schema(store: Store = DEFAULT_STORE, as_json: AsJson = False) -> int:
     import json
 
     from safetune.cli.boundary import write
-    from safetune.playbook.schema import schema as schema_of
 
+    found = _schema(what)
     if as_json:
-        return show(True, lambda paint: [], lambda: {"schema": schema_of()})
-    write([json.dumps(schema_of(), indent=2)])
+        return show(True, lambda paint: [], lambda: {"schema": found})
+    write([json.dumps(found, indent=2)])
     return int(ExitCode.DONE)
+
+
+def _schema(what: str) -> Mapping[str, object]:
+    from safetune.core.diagnostics import did_you_mean
+    from safetune.playbook import schema as written
+    from safetune.report.schemas import NAMES, output_schema
+
+    if what in NAMES:
+        return output_schema(what)
+    if what in (known := {"playbook": written.schema, "suite": written.suite_schema}):
+        return known[what]()
+    names = (*known, *NAMES)
+    raise UsageError(
+        f'there is no schema of "{what}"; known: {", ".join(names)}',
+        hint=did_you_mean(what, names) or "safetune schema",
+    )
 
 
 @app.command()

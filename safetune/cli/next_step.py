@@ -10,7 +10,9 @@ from pathlib import Path
 DEFAULT_STORE = Path(".safetune")
 
 _STEP = re.compile(r"^\s*(next|hint): ")
-_COMMAND = re.compile(r"\bsafetune (plan|run|evaluate|rollback|status|log|verify|export)\b(?! --store)")
+_COMMAND = re.compile(
+    r"\bsafetune (plan|run|evaluate|rollback|status|log|verify|export|approve|override)\b(?! --store)"
+)
 _given: list[Path] = []
 
 

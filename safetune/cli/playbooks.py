@@ -10,6 +10,7 @@ import typer
 from safetune.cli.app import AsJson, Playbook, Reason, Store, Workers, app
 from safetune.cli.console import progress, show
 from safetune.cli.next_step import DEFAULT_STORE
+from safetune.cli.outputs import JUnit, Markdown, Outputs, Sarif, outputs
 from safetune.core.errors import UsageError
 
 
@@ -55,6 +56,7 @@ def plan(
             help="Exit 10 when something would be run, else the code of the recorded verdict that blocks (3, 4, 6).",
         ),
     ] = False,
+    sarif: Sarif = None,
     store: Store = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> int:
@@ -69,20 +71,24 @@ def plan(
     """
     from safetune.engine.planning import is_plan, prepare, save_plan
     from safetune.engine.preview import preview
+    from safetune.report.ci import CiReport
     from safetune.report.plan import PlanView, plan_document, plan_exit_code, plan_lines
 
     if output is not None and not is_plan(output):
         raise UsageError(f"a saved plan must be called something.json, not {output}", hint="-o plan.json")
-    prepared = prepare(playbook, store)
-    if output is not None:
-        save_plan(prepared.plan, output)
+    with outputs(Outputs(sarif=sarif, inputs=(playbook, output)), str(playbook)) as write_files:
+        prepared = prepare(playbook, store)
+        if output is not None:
+            save_plan(prepared.plan, output)
+        code = plan_exit_code(prepared.plan, detailed_exitcode)
+        write_files(CiReport(str(playbook), code))
     saved = str(output) if output else ""
     view = PlanView(prepared.facts, preview(prepared), prepared.where, str(playbook), saved)
     return show(
         as_json,
         lambda paint: plan_lines(view, paint),
         lambda: plan_document(view),
-        plan_exit_code(prepared.plan, detailed_exitcode),
+        code,
     )
 
 
@@ -93,6 +99,9 @@ def run(
     ],
     reason: Reason = "",
     workers: Workers = None,
+    markdown: Markdown = None,
+    junit: JUnit = None,
+    sarif: Sarif = None,
     store: Store = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> int:
@@ -108,14 +117,17 @@ def run(
     """
     from safetune.engine.planning import is_plan, prepare, read_plan, refuse_if_stale
     from safetune.engine.run import RunSettings, run_playbook
+    from safetune.report.ci import run_report
     from safetune.report.run import run_json, run_lines
 
-    saved = read_plan(playbook) if is_plan(playbook) else None
-    prepared = prepare(saved.playbook if saved else playbook, store)
-    if saved:
-        refuse_if_stale(saved, prepared.plan, prepared.events)
-    with progress(as_json) as listener:
+    files = Outputs(markdown, junit, sarif, inputs=(playbook,))
+    with outputs(files, str(playbook)) as write_files, progress(as_json) as listener:
+        saved = read_plan(playbook) if is_plan(playbook) else None
+        prepared = prepare(saved.playbook if saved else playbook, store)
+        if saved:
+            refuse_if_stale(saved, prepared.plan, prepared.events)
         result = run_playbook(prepared, store, RunSettings(workers, reason, listener, saved.digest if saved else ""))
+        write_files(run_report(result))
     return show(
         as_json,
         lambda paint: run_lines(result, paint),
@@ -156,7 +168,15 @@ def evaluate(
         str, typer.Option("--key-variable", metavar="NAME", help="The variable with an endpoint's key.")
     ] = "",
     reason: Reason = "",
+    extend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extend", metavar="SUITE=N", help="Gate again with N clusters of a sampled suite; may be given again."
+        ),
+    ] = None,
     workers: Workers = None,
+    markdown: Markdown = None,
+    junit: JUnit = None,
     store: Store = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> int:
@@ -168,9 +188,13 @@ def evaluate(
     Example:
       safetune evaluate playbook.yaml stable --gate
     """
-    from safetune.engine.evaluate import EvaluateRequest
+    from safetune.engine.evaluate import Again, EvaluateRequest
     from safetune.engine.evaluate import evaluate as measure
+    from safetune.report.ci import evaluation_report
     from safetune.report.evaluation import evaluate_json, evaluate_lines
+
+    if (markdown or junit) and not gate:
+        raise UsageError("--markdown and --junit are about a gate", hint="add --gate")
 
     wanted = EvaluateRequest(
         playbook=playbook,
@@ -182,12 +206,14 @@ def evaluate(
         stage=stage,
         recorded=recorded,
         baseline_recorded=baseline_recorded,
-        reason=reason,
+        again=Again(reason, tuple(extend or ())),
         workers=workers,
         key_variable=key_variable,
     )
-    with progress(as_json) as listener:
+    files = Outputs(markdown, junit, inputs=(playbook, recorded, baseline_recorded))
+    with outputs(files, target or str(recorded or playbook)) as write_files, progress(as_json) as listener:
         result = measure(wanted, listener)
+        write_files(evaluation_report(result))
     return show(as_json, lambda paint: evaluate_lines(result, paint), lambda: evaluate_json(result), result.exit_code)
 
 

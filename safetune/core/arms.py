@@ -36,11 +36,14 @@ class Arm:
         "unfit",
     )
 
-    def __init__(self, suite: str, name: str, like: Arm | None = None) -> None:
-        """Make an empty arm; ids that are also those of another arm, `like`, are kept once."""
+    def __init__(self, suite: str, name: str, like: Arm | None = None, *, paired: bool = True) -> None:
+        """Make an empty arm; ids that are also those of another arm, `like`, are kept once.
+
+        Without `paired` nothing is kept of what was asked, and `asked_as` says no.
+        """
         self._suite, self._name = suite, name
         self._like = like.ids if like else []
-        self._asked = blake2b(digest_size=32)
+        self._asked = blake2b(digest_size=32) if paired else None
         self._known: dict[str, str] = {}
         self.ids: list[str] = []
         self.samples: list[int] = []
@@ -69,17 +72,19 @@ class Arm:
         self.languages.append(known.setdefault(language, language))
         self.scores.append(score)
         self.judges.add(judge)
-        sizes = f"{len(item_id)} {len(prompt_digest)} {len(cluster)} {len(place)} {sample} "
-        asked = f"{sizes}{item_id}{prompt_digest}{cluster}{place}"
-        self._asked.update(asked.encode("utf-8", "surrogatepass"))
+        if self._asked:
+            sizes = f"{len(item_id)} {len(prompt_digest)} {len(cluster)} {len(place)} {sample} "
+            asked = f"{sizes}{item_id}{prompt_digest}{cluster}{place}"
+            self._asked.update(asked.encode("utf-8", "surrogatepass"))
         if suite != self._suite or arm != self._name:
             self.foreign = True
         if not label or not 0 <= score <= 1:
             self.unfit = True
 
     def asked_as(self, other: Arm) -> bool:
-        """Whether the items of another arm are the same questions in the same order."""
-        return len(self) == len(other) and self._asked.digest() == other._asked.digest()
+        """Whether the items of another arm are known to be the same questions in the same order."""
+        mine, theirs = self._asked, other._asked
+        return mine is not None and theirs is not None and mine.digest() == theirs.digest()
 
     @property
     def doubled(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from json.encoder import encode_basestring
 
 JSON = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
@@ -35,9 +35,8 @@ def _plain(value: object) -> object:
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain)
 
 
-def json_text(text: str) -> str:
-    """Return a text as it stands in canonical JSON: where many rows have the same form, it is put together of these."""
-    return encode_basestring(text)
+# A text as it stands in canonical JSON: where many rows have the same form, they are put together of these.
+json_text: Callable[[str], str] = encode_basestring
 
 
 def sha256_hex(data: bytes) -> str:

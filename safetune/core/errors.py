@@ -38,7 +38,7 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.BUG: "a bug in safetune (a crash file was written)",
     ExitCode.USAGE: "usage or playbook error",
     ExitCode.FAIL: "gate FAIL",
-    ExitCode.INCONCLUSIVE: "gate INCONCLUSIVE or approval missing",
+    ExitCode.INCONCLUSIVE: "gate INCONCLUSIVE, alpha budget spent or approval missing",
     ExitCode.STALE: "stale plan or evidence",
     ExitCode.FAILED_RUN: "training, evaluation or launch failed (a gate ERROR included)",
     ExitCode.ROLLED_BACK: "rolled back automatically",

@@ -39,6 +39,10 @@ class Prompt:
     system: str | None = None
 
 
+# The fields of a prompt, in order: what is cheaper to have than a prompt where there are many.
+Cells = tuple[str, str, str, str, str, tuple[str, ...], str, str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One judged response.

@@ -185,11 +185,12 @@ def _flips(guardrails: tuple[Guardrail, ...], report: EvaluationReport, readings
             continue
         reading = readings.of(evidence)
         now, before = reading.now, reading.before
+        counted = {label: metric.counted(label) for label in {*now.labels, *before.labels}}
         for n, m in reading.matched():
             new, old = now.labels[n], before.labels[m]
-            if old == UNJUDGED or metric.counted(old) == metric.counted(new):
+            if counted[old] == counted[new] or old == UNJUDGED:
                 continue
-            worse = metric.counted(new) == (metric.worse == "higher")
+            worse = counted[new] == (metric.worse == "higher")
             key = (evidence.suite, metric.name, now.ids[n], now.samples[n])
             found[key] = Flip(evidence.suite, metric.name, now.ids[n], now.slices[n], worse, old, new)
     return tuple(found.values())

@@ -14,7 +14,7 @@ def rejected(fails: Callable[[int, float], bool], alphas: Sequence[float]) -> fr
     6:65). The chance of any false rejection is at most the mean alpha of the true hypotheses, however the tests depend
     on each other: at the first false one, at least as many are left as are true.
     """
-    left = range(len(alphas))
+    left = list(range(len(alphas)))
     while True:
         kept = [i for i in left if not fails(i, alphas[i] / len(left))]
         if len(kept) == len(left):

@@ -189,19 +189,23 @@ def design_effect(values: Sequence[tuple[str, float]], confidence: float) -> flo
     Raises:
         ValueError: with fewer than 10 clusters.
     """
-    k, n = len({cluster for cluster, _ in values}), len(values)
+    sizes: dict[str, int] = {}
+    sums: dict[str, float] = {}
+    squares = 0.0
+    for cluster, value in values:
+        sizes[cluster] = sizes.get(cluster, 0) + 1
+        sums[cluster] = sums.get(cluster, 0.0) + value
+        squares += value * value
+    k, n = len(sizes), len(values)
     if k == n:
         return 1.0
-    sums: dict[str, list[float]] = {}
-    for cluster, value in values:
-        sums.setdefault(cluster, []).append(value)
     if k < MIN_CLUSTERS:
         raise ValueError(f"{k} clusters are too few; at least {MIN_CLUSTERS} are needed")
-    size = sum(len(group) ** 2 for group in sums.values()) / n
+    size = sum(m * m for m in sizes.values()) / n
     least = least_design_effect(k, size, confidence)
-    mean = sum(value for _, value in values) / n
-    plain = sum((value - mean) ** 2 for _, value in values)
-    between = k / (k - 1) * sum((sum(group) - mean * len(group)) ** 2 for group in sums.values())
-    if plain == 0:
+    mean = sum(sums.values()) / n
+    plain = squares - n * mean * mean
+    between = k / (k - 1) * sum((total - mean * m) ** 2 for total, m in zip(sums.values(), sizes.values(), strict=True))
+    if plain <= 0:
         return least
     return max(least, between / plain * least_design_effect(k, 1, confidence))

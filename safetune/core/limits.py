@@ -174,7 +174,8 @@ def _reliability(question: Question, confidence: float) -> Reliability | str:
     told = question.told.get("calibration")
     if not isinstance(told, Mapping):
         return _NO_CARD
-    found = judge_error.reliability(told, question.metric, question.languages, confidence)
+    exact = told.get("kind") == judge_error.DEFINITION
+    found = judge_error.reliability(told, question.metric, () if exact else question.languages, confidence)
     return f"{found}, so it can only warn" if isinstance(found, str) else found
 
 

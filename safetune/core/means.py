@@ -56,7 +56,7 @@ class _Sample:
     def inflation(self) -> float:
         """How many independent items one is worth less, at the least correlation in clusters of this size (Kish)."""
         size = sum(n * n for n in self.sizes) / self.n
-        return 1.0 if self.plain else 1 + (size - 1) * LEAST_CORRELATION
+        return 1 + (size - 1) * LEAST_CORRELATION
 
     def unseen(self, confidence: float) -> float:
         """Return how many clusters at the far end are added to what was seen."""

@@ -1,8 +1,8 @@
 """Power before the run when the judge errs: what its calibration card leaves to be seen.
 
 A judge with sensitivity se and specificity sp reads a true rate p as q = p se + (1 - p)(1 - sp), and a true change D as
-D (se + sp - 1). It is taken to err as often as its card says; the bounds are those of `judge_error`, so they also hold
-the doubt about the card, which no number of items takes away.
+D (se + sp - 1). With a card of the user's own sample it is taken to err as often as that says. The bounds are those of
+`judge_error`, so they also hold the doubt about the card, which no number of items takes away.
 """
 
 from __future__ import annotations
@@ -27,8 +27,24 @@ def mirrored(trust: Reliability) -> Reliability:
 
 
 def judged_rate(rate: float, trust: Reliability) -> float:
-    """Return the rate at which the judge sees an event of true rate `rate`."""
+    """Return the rate at which the judge sees an event of assumed rate `rate`.
+
+    A card of other responses does not say how often the judge errs on these, so the assumed rate is then the judged
+    one, and the card only widens the bounds.
+    """
+    if not trust.own:
+        return rate
     return rate * trust.sensitivity.value + (1 - rate) * (1 - trust.specificity.value)
+
+
+def assumed_rate(seen: float, trust: Reliability) -> float:
+    """Return the assumed rate that is judged as `seen`: the way back from `judged_rate`."""
+    return (seen - judged_rate(0.0, trust)) / slope(trust)
+
+
+def slope(trust: Reliability) -> float:
+    """Return how much of a true change the judge sees: all of an assumed one, where the card is of other responses."""
+    return trust.sensitivity.value + trust.specificity.value - 1 if trust.own else 1.0
 
 
 def judged_ceiling(ceiling: float, trust: Reliability) -> float:
@@ -106,11 +122,12 @@ def holds_paired(n: int, margin: float, change: tuple[float, float], confidence:
 
     `change` is the true worsening, and the share of pairs that the judge calls different.
     """
-    youden = trust.sensitivity.value + trust.specificity.value - 1
+    youden = slope(trust)
     difference = change[0] * youden
     discordant = max(change[1], abs(difference))
     worse, better = (discordant + difference) / 2, (discordant - difference) / 2
-    at_margin = score_variance(Paired(0.0, worse, better, 1 - discordant), margin * youden)
+    judged_margin = margin * (trust.sensitivity.value + trust.specificity.value - 1)
+    at_margin = score_variance(Paired(0.0, worse, better, 1 - discordant), judged_margin)
     seen = difference + normal_quantile(POWER) * math.sqrt((discordant - difference**2) / n)
     high = seen + normal_quantile(confidence) * math.sqrt(at_margin / n) + CONTINUITY / n
     found = corrected_difference(seen, Bounds(seen, high), trust)[1]
@@ -126,13 +143,9 @@ def min_n_paired_judged(
     return _smallest(lambda n: holds_paired(n, margin, change, confidence, trust))
 
 
-def detectable_paired_judged(
-    n: int, change: tuple[float, float], confidence: float, trust: Reliability
-) -> float | None:
-    """Return how far above the true worsening a margin must lie for `holds_paired`; None when none would do."""
+def detectable_paired_judged(n: int, change: tuple[float, float], confidence: float, trust: Reliability) -> float:
+    """Return how far above the true worsening a margin must lie for `holds_paired`; a margin of 1 always would."""
     low, high = 0.0, 1.0 - change[0]
-    if not holds_paired(n, change[0] + high, change, confidence, trust):
-        return None
     for _ in range(_STEPS):
         gap = (low + high) / 2
         low, high = (low, gap) if holds_paired(n, change[0] + gap, change, confidence, trust) else (gap, high)

@@ -69,7 +69,7 @@ class Sample:
 class GuardrailPower:
     """What `n` items can say about one limit. Rates and changes lie in [0, 1].
 
-    `place` is empty for the whole suite, and else names the smallest slice that is held against the limit alone.
+    `place` is empty for the whole suite, and else says which slice it is: the smallest that is gated alone.
     `detectable` is the smallest distance from the limit that `n` items recognise as allowed with 80 % power, `needed`
     the n that would do under the assumptions in `note`; both are None when nothing would. `likely` is PASS,
     INCONCLUSIVE or ERROR if the assumptions hold, or unknown. `expected` is the median number of items after which a
@@ -141,7 +141,7 @@ def _places(guardrail: Guardrail, sample: Sample) -> Sequence[_Where]:
     smallest = min(deciding, key=lambda p: (_worth(sample.slices[p.name], guardrail.confidence), p.name))
     few = sum(sample.slices[p.name][0] < p.least for p in deciding)
     kind = "critical slice" if smallest.critical and guardrail.severity != BLOCK else "slice"
-    title = f"{smallest.name}, the smallest of {len(deciding)} {kind}s" if len(deciding) > 1 else smallest.name
+    title = f"{smallest.name}, smallest of {len(deciding)} {kind}s" if len(deciding) > 1 else f"{kind} {smallest.name}"
     title += f", {few} of them too small" if few > 1 else ""
     return [everything, _Where(smallest, sample.slices[smallest.name], title)]
 
@@ -274,19 +274,21 @@ def _sequential(ceiling: float, confidence: float, known: _Known) -> _Outlook:
     n, trust = known
     rate, alpha = ceiling * ASSUMED_SHARE_OF_LIMIT, 1 - confidence
     note = f"assumes a true rate of half of what the limit allows{_says(trust)}; asked in turn, until it is decided"
-    seen = rate
+    seen, least, shown = rate, 0.0, ceiling
     if trust is not None:
-        seen, alpha, ceiling = judged.judged_rate(rate, trust), alpha / 2, judged.judged_ceiling(ceiling, trust)
-    question = Question(ceiling, alpha, alpha)
+        seen, least = judged.judged_rate(rate, trust), judged.judged_rate(0.0, trust)
+        alpha, shown = alpha / 2, judged.judged_ceiling(ceiling, trust)
+    question = Question(shown, alpha, alpha)
     needed = early.min_n(question, seen)
-    beyond = f"even {early.MOST:,} items would not show it" if seen < ceiling else _BEYOND
+    beyond = f"even {early.MOST:,} items would not show it" if seen < shown else _BEYOND
     if not n:
         return _Outlook(None, needed, False, note, beyond=beyond)
-    found = expected_items(question, seen, min(n, early.MOST))
-    least = 0.0 if trust is None else judged.judged_rate(0.0, trust)
-    slope = 1.0 if trust is None else trust.sensitivity.value + trust.specificity.value - 1
-    room = early.detectable(question, least, min(n, early.MOST))
-    return _Outlook(None if room is None else room / slope, needed, found.below >= POWER, note, found.median, beyond)
+    most = min(n, early.MOST)
+    found, room = expected_items(question, seen, most), early.detectable(question, least, most)
+    if room is not None:
+        limit_seen = shown - room
+        room = ceiling - (limit_seen if trust is None else judged.assumed_rate(limit_seen, trust))
+    return _Outlook(room, needed, found.below >= POWER, note, found.median, beyond)
 
 
 def _paired(margin: float, gain: float, confidence: float, known: _Known) -> _Outlook:
@@ -305,7 +307,7 @@ def _paired(margin: float, gain: float, confidence: float, known: _Known) -> _Ou
     if not n:
         return _Outlook(None, needed, False, note)
     if trust is None:
-        detectable: float | None = detectable_paired(n, -gain, discordant, confidence)
+        detectable = detectable_paired(n, -gain, discordant, confidence)
     else:
         detectable = judged.detectable_paired_judged(n, (-gain, discordant), confidence, trust)
     return _Outlook(detectable, needed, needed is not None and n >= needed, note)
@@ -313,4 +315,8 @@ def _paired(margin: float, gain: float, confidence: float, known: _Known) -> _Ou
 
 def _says(trust: Reliability | None) -> str:
     """Say what is assumed of the judge."""
-    return "" if trust is None else "; a judge that errs as its calibration card says"
+    if trust is None:
+        return ""
+    if trust.own:
+        return "; a judge that errs as its calibration card says"
+    return "; as counted by a judge whose card is of other responses, and can only widen the bounds"

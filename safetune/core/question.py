@@ -122,7 +122,7 @@ class Question:
             return array("d", (put.get(label, score) for label, score in zip(arm.labels, arm.scores, strict=True)))
         worth = {label: int(self.metric.counted(label)) for label in set(arm.labels)}
         worth[UNJUDGED] = int(unjudged)
-        return bytes(worth[label] for label in arm.labels)
+        return bytes(map(worth.__getitem__, arm.labels))
 
     def outcomes(self) -> Sequence[Outcome]:
         """Return cluster and value of every item of the candidate."""

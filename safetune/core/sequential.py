@@ -103,7 +103,7 @@ def follow(clusters: Sequence[Cluster], question: Question) -> Decided:
     items = sum(size for _, size in clusters[:read])
     below, above = most[0] >= 1 / question.alpha_below, most[1] >= 1 / question.alpha_above
     low, high = _bounds(clusters[:read], question)
-    limit = question.limit
+    limit = min(max(question.limit, question.span[0]), question.span[1])
     return Decided(
         below=items if below else None,
         above=items if above else None,
@@ -130,13 +130,13 @@ def _bet(clusters: Sequence[Cluster], question: Question) -> tuple[int, tuple[fl
         risen = sum(one for one in excess if one > 0)
         fallen = risen - sum(excess)
         if below.stays(fallen) and above.stays(risen):
-            below.win(excess)
-            above.win(excess)
+            below.settle_all(excess)
+            above.settle_all(excess)
             read += len(excess)
             continue
         for one in excess:
-            below.win([one])
-            above.win([one])
+            below.settle(one)
+            above.settle(one)
             read += 1
             if below.most >= enough_below or above.most >= enough_above:
                 return read, (below.most, above.most)
@@ -164,13 +164,17 @@ class _Wealth:
         self._parts = [share for _, share in _TILTS]
         self.most = 1.0
 
-    def win(self, excess: Sequence[float]) -> None:
-        """Settle bets, as one step."""
+    def settle(self, excess: float) -> None:
+        """Settle one bet."""
+        self._parts = [part * (1 - rate * excess) for part, rate in zip(self._parts, self._rates, strict=True)]
+        self.most = max(self.most, sum(self._parts))
+
+    def settle_all(self, excess: Sequence[float]) -> None:
+        """Settle bets after which the most is what it was, as `stays` said."""
         self._parts = [
             part * math.prod([1 - rate * one for one in excess])
             for part, rate in zip(self._parts, self._rates, strict=True)
         ]
-        self.most = max(self.most, sum(self._parts))
 
     def stays(self, favourable: float) -> bool:
         """Say that the most stays what it is, whatever the order of bets whose favourable excesses have this sum.

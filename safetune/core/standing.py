@@ -27,6 +27,9 @@ class ChannelStanding:
     history: tuple[tuple[int, str], ...]
 
 
+_FIRST = Terms()
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One recorded gate of a checkpoint; `extended` are the suites that it asked more, with how many clusters."""
@@ -36,7 +39,7 @@ class Gate:
     guardrails: str
     evidence: str
     basis: str
-    terms: Terms = Terms()
+    terms: Terms = _FIRST
     extended: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -119,7 +122,7 @@ class Standing:
         return ""
 
     def may_return_to(self, checkpoint: str) -> bool:
-        """Return whether a channel may be moved back to a checkpoint: not quarantined, and it passed or was overridden."""
+        """Return whether a channel may be moved back to a checkpoint: one that stands and is not quarantined."""
         found = self.checkpoints.get(checkpoint)
         return bool(found and found.status != "quarantined" and found.stands)
 

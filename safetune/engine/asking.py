@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetune.core.digest import JSON, digest
+from safetune.core.digest import JSON, canonical, digest
 from safetune.core.errors import RunError
 from safetune.engine.jobs import run_jobs, write_job
 from safetune.engine.responses import Request, Responses
@@ -46,13 +46,40 @@ def endpoint_subject(address: str, model: str, key_variable: str = "") -> Subjec
 
 
 @dataclass(frozen=True, slots=True)
+class Rounds:
+    """In what order workers ask, by request digest, and where they look up which parts nobody wants any more.
+
+    `numbers` are rounds, 0 where a request has none; `parts` are those that a request belongs to: once all of them are
+    among the names in the file `stopped`, it is left out. A request without parts is always asked.
+    """
+
+    stopped: Path
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def stop(self, parts: Sequence[str]) -> None:
+        """Say which parts are to be asked no more; workers see it before their next batch.
+
+        Raises:
+            MachineError: when the machine refuses.
+        """
+        write_atomic(self.stopped, canonical(sorted(parts)))
+
+    def row(self, request: Request) -> bytes:
+        """Return the line of a requests file for a request."""
+        number, parts = self.numbers.get(request.digest, 0), self.parts.get(request.digest, ())
+        return request.row_with({"round": number, "parts": list(parts)} if number or parts else {})
+
+
+@dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where evaluation keeps its files, how many workers it may use at once, and who is told."""
+    """Where evaluation keeps its files, how many workers it may use at once, who is told, and what is asked first."""
 
     responses: Path
     scratch: Path
     workers: int
     listener: Listener
+    rounds: Rounds | None = None
 
 
 Order = tuple[Subject, Sequence[Request]]
@@ -99,7 +126,8 @@ def attempt(orders: Sequence[Order], place: Workplace) -> Sequence[Mapping[str, 
 def asking_jobs(orders: Sequence[Order], place: Workplace) -> tuple[PreparedJob, ...]:
     """Prepare the jobs that make what is missing: none when everything is there.
 
-    Each worker gets a share of every local model's requests, so that it starts once and loads the base once.
+    Each worker gets a share of every local model's requests, so that it starts once and loads the base once. An
+    endpoint is asked everything, in one round.
     """
     open_orders = [(s, m) for s, wanted in orders if (m := Responses(place.responses, s.identity).missing(wanted))]
     local = [order for order in open_orders if not order[0].remote]
@@ -120,27 +148,33 @@ def _local_jobs(orders: Sequence[Order], place: Workplace) -> tuple[PreparedJob,
 def _local_job(orders: Sequence[Order], share: tuple[int, int], place: Workplace, processes: int) -> PreparedJob:
     """Prepare one worker's share: `share` is its number and how many there are."""
     number, workers = share
+    rounds = place.rounds or Rounds(Path())
     name = digest([s.identity for s, _ in orders])[:16]
     folder = place.scratch / f"{name}-{number}"
     subjects: list[JSON] = []
     with machine_errors(f"make {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
     for at, (subject, requests) in enumerate(orders):
-        # Interleaved by length, so that every worker gets a like share of long and short prompts.
-        ordered = sorted(requests, key=lambda r: (-r.decoding.max_new_tokens, -len(r.prompt), r.digest))
+        # Interleaved by length, so that every worker gets a like share of long and short prompts of each round.
+        ordered = sorted(requests, key=lambda r: (rounds.numbers.get(r.digest, 0), *_longest_first(r)))
         if shard := ordered[number::workers]:
             path = folder / f"requests-{at}.jsonl"
-            write_atomic(path, b"".join(r.row + b"\n" for r in shard))
+            write_atomic(path, b"".join(rounds.row(r) + b"\n" for r in shard))
             target = Responses(place.responses, subject.identity).file(number)
             also: dict[str, JSON] = {"label": subject.label, "requests": str(path), "responses": str(target)}
             subjects.append({**also, "model": subject.weights})
     rows, tokens = _BATCH[device_kind()]
     content: dict[str, JSON] = {"job": "generate", "threads": 1, "batch_rows": rows, "batch_tokens": tokens}
+    content |= {"stopped": str(rounds.stopped)} if place.rounds else {}
     write_job(folder, {**content, "world_size": processes, "subjects": subjects})
     launcher: Launcher = load("launcher", "accelerate" if processes > 1 else "local")  # type: ignore[assignment]
     which = f" {number + 1} of {workers}" if workers > 1 else ""
     labels = " and ".join(dict.fromkeys(subject.label for subject, _ in orders))
     return Job(folder, "generate", num_processes=processes), f"evaluate {labels}{which}", launcher
+
+
+def _longest_first(request: Request) -> tuple[int, int, str]:
+    return -request.decoding.max_new_tokens, -len(request.prompt), request.digest
 
 
 def _endpoint_job(subject: Subject, missing: Sequence[Request], place: Workplace) -> PreparedJob:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 
 from safetune.core.agreement import Agreement
@@ -253,11 +252,11 @@ def _info(name: str) -> JudgeInfo:
 
 def _own_card(judge: AnyJudge) -> str:
     """Return what there is to say of the card that is shipped with a judge; empty where none is."""
-    path = files("safetune.builtin.judges") / f"{judge.name}_card.json"
-    if not path.is_file():
+    ships = getattr(judge, "card", None)
+    if ships is None:
         return ""
     try:
-        card = parse(path.read_bytes())
+        card = parse(ships())
     except (OSError, ValueError) as error:
         return f"cannot be used: {error}"
     if problem := card.problem(judge.name, judge.version):

@@ -8,24 +8,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetune.core.errors import ExitCode, IntegrityError, UsageError
-from safetune.core.events import evaluated
+from safetune.core.events import evaluated, for_gate
 from safetune.core.evidence import EvaluationReport
 from safetune.core.gate import decide
 from safetune.core.plan import evidence_basis, suites_of
 from safetune.core.playbook import Guardrail, Playbook, Stage
 from safetune.core.result import GateResult
-from safetune.core.standing import Gate
+from safetune.core.standing import CheckpointStanding
 from safetune.core.suite import Suite
 from safetune.engine.asking import Subject, Workplace, default_workers
 from safetune.engine.evidence_files import read_evidence
-from safetune.engine.gating import GateOrder, gate_checkpoint, measure_and_store, store_report
+from safetune.engine.extending import check_extendable, extend, sizes_of
+from safetune.engine.gating import GateOrder, Purse, gate_checkpoint, measure_and_store, purse_of, store_report
 from safetune.engine.jobs import scratch_folder
+from safetune.engine.looks import Stopping
 from safetune.engine.measure import Answers, Arms, Measured, judge_suites, needs_base, read_suites
 from safetune.engine.planning import Prepared, prepare
 from safetune.engine.recorded import Asked, read_recorded
 from safetune.engine.subjects import Subjects
 from safetune.protocols import Listener
 from safetune.state.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Why a checkpoint is gated again, and by how much more; `extend` has words such as `harmless=400`."""
+
+    reason: str = ""
+    extend: tuple[str, ...] = ()
+
+
+FIRST = Again()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +58,18 @@ class EvaluateRequest:
     stage: str = ""
     recorded: Path | None = None
     baseline_recorded: Path | None = None
-    reason: str = ""
+    again: Again = FIRST
     workers: int | None = None
     key_variable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateResult:
-    """What was measured, the gate's result when there was one, the evidence object, and the exit code."""
+    """What was measured, the gate's result when there was one, the evidence object, and the exit code.
+
+    `budget` is what the gates of the playbook have spent by now, and what they may spend, where the gate is on record;
+    `override` says that its verdict was overridden.
+    """
 
     target: str
     baseline: str
@@ -61,6 +78,8 @@ class EvaluateResult:
     evidence: str
     exit_code: ExitCode
     note: str = ""
+    budget: tuple[float, float] | None = None
+    override: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +90,7 @@ class _Scope:
     measured: tuple[Measured, ...]
     stage_key: str
     basis: str
+    purse: Purse
 
 
 def evaluate(wanted: EvaluateRequest, listener: Listener) -> EvaluateResult:
@@ -100,6 +120,11 @@ def _check_options(wanted: EvaluateRequest) -> None:
         raise UsageError("recorded responses are evaluated without a model", hint="leave out TARGET and --baseline")
     if wanted.gate and wanted.suites:
         raise UsageError("a gate needs all of its suites", hint="leave out --suite, or leave out --gate")
+    if wanted.again.extend and not (wanted.gate and wanted.again.reason.strip()):
+        raise UsageError("--extend gates again, which is a named act", hint='--gate --extend SUITE=N --reason "..."')
+    if wanted.again.extend and wanted.recorded:
+        raise UsageError("only a checkpoint of the store can be asked more", hint="leave out --extend")
+    sizes_of(wanted.again.extend)
 
 
 # -- recorded responses ------------------------------------------------------------------------------------------------
@@ -114,7 +139,8 @@ def _recorded(
     labels, notes, judged = _judge_recorded(scope, files, place)
     evidence, report = store_report(store, judged, place)
     del judged  # its items, which are in the store now
-    store.commit(evaluated(report.subject, report.baseline, evidence, [s.suite for s in report.suites]))
+    line = evaluated(report.subject, report.baseline, evidence, [s.suite for s in report.suites])
+    store.commit(for_gate(line) if wanted.gate else line)
     result = _decided(wanted, scope, labels, (evidence, report))
     return replace(result, note="; ".join(note for note in (result.note, *notes) if note))
 
@@ -138,8 +164,11 @@ def _decided(
     evidence, report = found
     if not wanted.gate:
         return EvaluateResult(*labels, report, None, evidence, _measured_code(report))
-    result = decide(scope.guardrails, report)
-    note = "this verdict is evidence only: what is not a checkpoint of the store cannot be promoted"
+    result = replace(decide(scope.guardrails, report), spent=0.0)
+    note = (
+        "this verdict is evidence only: what is not a checkpoint of the store cannot be promoted, and nothing of the "
+        "alpha budget is spent"
+    )
     return EvaluateResult(*labels, report, result, evidence, result.verdict.exit_code, note)
 
 
@@ -183,32 +212,58 @@ def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Work
         baseline = subjects.checkpoint(known.parent)
     labels = target.label, baseline.label if baseline else ""
     stands = known and known.gates and (known.status != "quarantined" or known.freed)
-    if wanted.gate and known and stands and not wanted.reason.strip() and known.gates[-1].basis == scope.basis:
-        return _recorded_verdict(store, known.gates, scope, labels)
+    if wanted.gate and known and stands and not wanted.again.reason.strip() and known.gates[-1].basis == scope.basis:
+        return _recorded_verdict(store, known, scope, labels)
+    if wanted.again.extend and not known:
+        raise UsageError("only a checkpoint of the store can be asked more", hint="leave out --extend")
     arms = Arms(target, baseline, subjects.base() if needs_base(scope.measured) else None)
     if wanted.gate and known:
-        order = GateOrder(scope.stage_key, scope.guardrails, scope.measured, scope.basis, wanted.reason)
-        gated = gate_checkpoint(store, arms, order, place)
+        gated = gate_checkpoint(store, arms, _order(wanted, scope, digest, known), place)
         code = gated.result.verdict.exit_code
-        return EvaluateResult(*labels, gated.report, gated.result, gated.evidence, code)
-    evidence, report = measure_and_store(store, arms, scope.measured, place)
+        return EvaluateResult(*labels, gated.report, gated.result, gated.evidence, code, budget=gated.budget)
+    stopping = Stopping(scope.guardrails) if wanted.gate else None
+    evidence, report = measure_and_store(store, arms, scope.measured, place, stopping)
     against = baseline.identity if baseline else ""
-    store.commit(evaluated(target.identity, against, evidence, [m.suite.name for m in scope.measured]))
+    line = evaluated(target.identity, against, evidence, [m.suite.name for m in scope.measured])
+    store.commit(for_gate(line) if wanted.gate else line)
     return _decided(wanted, scope, labels, (evidence, report))
 
 
-def _recorded_verdict(store: Store, gates: Sequence[Gate], scope: _Scope, labels: tuple[str, str]) -> EvaluateResult:
+def _order(wanted: EvaluateRequest, scope: _Scope, digest: str, known: CheckpointStanding) -> GateOrder:
+    """Return what to gate a checkpoint by; its basis is the plan's also where more items are asked than planned."""
+    measured: tuple[Measured, ...] = scope.measured
+    sizes: Mapping[str, int] = {}
+    if wanted.again.extend:
+        check_extendable(digest, known)
+        measured, sizes = extend(measured, sizes_of(wanted.again.extend), known.gates[-1].extended)
+    return GateOrder(
+        stage_key=scope.stage_key,
+        guardrails=scope.guardrails,
+        measured=measured,
+        basis=scope.basis,
+        purse=scope.purse,
+        reason=wanted.again.reason,
+        extended=sizes,
+    )
+
+
+def _recorded_verdict(
+    store: Store, known: CheckpointStanding, scope: _Scope, labels: tuple[str, str]
+) -> EvaluateResult:
     """Show the verdict that the ledger holds for this very gate: it is final, and asking for it again costs nothing."""
-    last = gates[-1]
+    last = known.gates[-1]
     store.objects.verify(last.evidence)
     report = read_evidence(store.objects.path(last.evidence))
-    result = decide(scope.guardrails, report, len(gates))
+    result = decide(scope.guardrails, report, last.terms)
     if result.verdict is not last.verdict:
         raise IntegrityError(
             f"ledger line {last.seq}: its evidence does not say {last.verdict}", hint="safetune verify"
         )
     note = f'recorded in ledger line {last.seq}, nothing was measured anew; to gate again, say why: --reason "..."'
-    return EvaluateResult(*labels, report, result, last.evidence, result.verdict.exit_code, note)
+    note = f"{known.verdict_text}; {note}" if known.override else note
+    found = EvaluateResult(*labels, report, result, last.evidence, result.verdict.exit_code, note)
+    budget = scope.purse.budget - scope.purse.left(store.standing()), scope.purse.budget
+    return replace(found, budget=budget, override=known.override.text if known.override else "")
 
 
 # -- what of the playbook is used --------------------------------------------------------------------------------------
@@ -223,7 +278,9 @@ def _scope(wanted: EvaluateRequest, prepared: Prepared, stage_key: str) -> _Scop
     if not suites:
         raise UsageError("there is no suite to measure", hint="name suites in the playbook or with --suite")
     basis = evidence_basis(guardrails, suites, prepared.facts)
-    return _Scope(guardrails, read_suites(suites, gate=wanted.gate), key, basis)
+    return _Scope(
+        guardrails, read_suites(suites, gate=wanted.gate, load_it=prepared.load), key, basis, purse_of(playbook)
+    )
 
 
 def _stage(

@@ -44,7 +44,7 @@ def export(playbook: Path, store_root: Path, where: tuple[str, Path], listener: 
     store = Store.open(store_root)
     subject, digest = Subjects(prepared.model, store, listener).named(target or prepared.playbook.channel)
     found = store.standing().checkpoints.get(digest)
-    if found is None or found.status != "promoted" or not found.passed:
+    if found is None or found.status != "promoted" or not found.stands:
         state = found.status if found else "not a checkpoint of the store"
         failed = ", but its last gate did not say PASS" if found and found.status == "promoted" else ""
         raise UsageError(

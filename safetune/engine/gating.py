@@ -4,40 +4,69 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from safetune.core.alpha import HOW_TO_PAY, UNSPENT, Terms, allowed, cost, shortage
 from safetune.core.digest import JSON
-from safetune.core.errors import StalePlanError, UsageError
-from safetune.core.events import GateRecord, evaluated, gated
+from safetune.core.errors import NotPermitted, StalePlanError, UsageError
+from safetune.core.events import EXTENDED, GateRecord, Spending, evaluated, for_gate, gated
 from safetune.core.evidence import EvaluationReport
 from safetune.core.gate import decide
-from safetune.core.playbook import Guardrail
+from safetune.core.playbook import Guardrail, Playbook
 from safetune.core.result import GateResult, LimitResult
+from safetune.core.standing import Standing
 from safetune.engine.asking import Workplace
 from safetune.engine.evidence_files import read_evidence, write_evidence
+from safetune.engine.looks import Stopping, measure_gate
 from safetune.engine.measure import Arms, Measured, measure
 from safetune.state.store import Store
 
 
 @dataclass(frozen=True, slots=True)
+class Purse:
+    """Who pays for a gate: a playbook by name, and the alpha budget that it allows."""
+
+    playbook: str
+    budget: float
+
+    def left(self, standing: Standing) -> float:
+        """Return what the gates of the playbook left of it."""
+        return self.budget - standing.budgets.get(self.playbook, UNSPENT).spent
+
+
+def purse_of(playbook: Playbook) -> Purse:
+    """Return what a playbook pays its gates from."""
+    return Purse(playbook.name, allowed(playbook))
+
+
+@dataclass(frozen=True, slots=True)
 class GateOrder:
-    """What to gate by: the guardrails and suites of one stage, the identity of both (`basis`), and why again, if so."""
+    """What to gate by: the guardrails and suites of one stage, the identity of both (`basis`), and why again, if so.
+
+    `purse` pays; `extended` are suites that are asked more than the playbook says, with how many clusters.
+    """
 
     stage_key: str
     guardrails: tuple[Guardrail, ...]
     measured: tuple[Measured, ...]
     basis: str
+    purse: Purse
     reason: str = ""
+    extended: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """A recorded gate: its result, the ledger line, and the evidence object it was decided on."""
+    """A recorded gate: its result, the ledger line, and the evidence object it was decided on.
+
+    `budget` is what the gates of the playbook have spent by now, and what they may spend.
+    """
 
     result: GateResult
     line: int
     evidence: str
     report: EvaluationReport
+    budget: tuple[float, float]
 
 
 def gate_checkpoint(store: Store, arms: Arms, order: GateOrder, place: Workplace) -> Gated:
@@ -45,6 +74,7 @@ def gate_checkpoint(store: Store, arms: Arms, order: GateOrder, place: Workplace
 
     Raises:
         UsageError: when the checkpoint was gated before and no reason is given.
+        NotPermitted: when the alpha budget does not pay for the gate; nothing is measured then.
     """
     candidate, baseline = arms.candidate, arms.baseline
     attempt = store.standing().attempts(candidate.identity) + 1
@@ -53,16 +83,20 @@ def gate_checkpoint(store: Store, arms: Arms, order: GateOrder, place: Workplace
             f"checkpoint {candidate.label} has a recorded verdict; gating it again is a named act",
             hint='say why: --reason "..."',
         )
-    evidence, report = measure_and_store(store, arms, order.measured, place)
+    _refuse_unpaid(store.standing(), order, attempt)
+    stopping = Stopping(order.guardrails, Terms(attempt, order.purse.left(store.standing())))
+    evidence, report = measure_and_store(store, arms, order.measured, place, stopping)
     against = baseline.identity if baseline else ""
     names = [m.suite.name for m in order.measured]
-    store.commit(evaluated(candidate.identity, against, evidence, names, order.stage_key))
-    result = decide(order.guardrails, report, attempt)
-    if Store.open(store.root).standing().attempts(candidate.identity) + 1 != attempt:
+    store.commit(for_gate(evaluated(candidate.identity, against, evidence, names, order.stage_key)))
+    now = Store.open(store.root).standing()
+    if now.attempts(candidate.identity) + 1 != attempt:
         raise StalePlanError(
             f"checkpoint {candidate.label} was gated by somebody else meanwhile; this measurement is kept as evidence",
             hint="safetune log",
         )
+    # Others may have spent meanwhile: the gate itself refuses to pass on what is not there any more.
+    result = decide(order.guardrails, report, Terms(attempt, order.purse.left(now)))
     record = GateRecord(
         stage_key=order.stage_key,
         checkpoint=candidate.identity,
@@ -75,15 +109,34 @@ def gate_checkpoint(store: Store, arms: Arms, order: GateOrder, place: Workplace
         reason=order.reason if attempt > 1 else "",
         results=gate_rows(result),
         definitions=[g.identity for g in order.guardrails],
+        spending=Spending(
+            playbook=order.purse.playbook,
+            spent=result.spent,
+            budget=order.purse.budget,
+            act=EXTENDED if order.extended else "",
+            extended=order.extended,
+        ),
     )
-    return Gated(result, store.commit(gated(record)), evidence, report)
+    spent = order.purse.budget - order.purse.left(now) + result.spent
+    return Gated(result, store.commit(gated(record)), evidence, report, (spent, order.purse.budget))
+
+
+def _refuse_unpaid(standing: Standing, order: GateOrder, attempt: int) -> None:
+    """Refuse a gate that the budget does not pay for, before anything is measured."""
+    before = standing.budgets.get(order.purse.playbook, UNSPENT)
+    if why := shortage(cost(order.guardrails, attempt), before, order.purse.budget):
+        raise NotPermitted(f"playbook {order.purse.playbook}: {why}; nothing was measured", hint=HOW_TO_PAY)
 
 
 def measure_and_store(
-    store: Store, arms: Arms, measured: Sequence[Measured], place: Workplace
+    store: Store, arms: Arms, measured: Sequence[Measured], place: Workplace, stopping: Stopping | None = None
 ) -> tuple[str, EvaluationReport]:
-    """Measure a candidate and its baseline, adopt the evidence, and return it as read back from the stored bytes."""
-    return store_report(store, measure(arms, measured, place), place)
+    """Measure a candidate and its baseline, adopt the evidence, and return it as read back from the stored bytes.
+
+    With `stopping` a suite is asked no more once the gate that it names has decided it.
+    """
+    report = measure_gate(arms, measured, place, stopping) if stopping else measure(arms, measured, place)
+    return store_report(store, report, place)
 
 
 def store_report(store: Store, report: EvaluationReport, place: Workplace) -> tuple[str, EvaluationReport]:

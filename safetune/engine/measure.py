@@ -6,26 +6,28 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from safetune.core.card import Card, model_name, parse
 from safetune.core.digest import JSON
-from safetune.core.errors import SafetuneError, UsageError
-from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, Judgement, Prompt, SuiteEvidence
+from safetune.core.errors import SafetuneError
+from safetune.core.evidence import BASELINE, CANDIDATE, Cells, EvaluationReport, Item, Judgement, Prompt, SuiteEvidence
 from safetune.core.suite import GENERATION, INCOHERENT, LIKELIHOOD, UNJUDGED, Suite
 from safetune.engine.asking import Order, Subject, Workplace, answer, forget_remote, forget_stale
+from safetune.engine.cards import calibration, own_card
 from safetune.engine.evidence_files import Rows
 from safetune.engine.foreign_suites import IMPORTED, as_evidence, as_prompts, is_foreign, results_of
 from safetune.engine.judging import AnyJudge, Case, Labelled, Respond, is_panel, label_all, label_one, plain
 from safetune.engine.judging import respondents as asked_by
-from safetune.engine.prompts import OPEN, SEALED, load_prompts
+from safetune.engine.prompts import OPEN, SEALED, Load, cells, load_prompts
 from safetune.engine.respondents import Respondents
-from safetune.engine.responses import Request, Responses, ask, request
+from safetune.engine.responses import Request, Responses, ask, request, request_digests
 from safetune.plugins import load
 from safetune.protocols import Judge
 from safetune.state.device import generator
 
-_UNJUDGED = Judgement(UNJUDGED, 0.0)
+_UNJUDGED, _INCOHERENT = Judgement(UNJUDGED, 0.0), Judgement(INCOHERENT, 0.0)
 _LATELY = 256  # pairs of prompt and response whose label is remembered
 
 
@@ -35,6 +37,15 @@ class Measured:
 
     suite: Suite
     prompts: Sequence[Prompt]
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """Responses that know the requests of suites in their order: nothing need be looked up for each."""
+
+    def in_order(self, measured: Measured) -> Iterator[tuple[str, str | None]]:
+        """Yield the digest of every request of a suite, in its order, and the response to it or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +75,28 @@ class Answers:
     scores: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """A response of one arm, and what it answers: the prompt, and the digest of the request."""
 
     arm: str
-    prompt: Prompt
+    cells: Cells
     key: str
     output: str
 
     @property
+    def prompt(self) -> Prompt:
+        """The prompt."""
+        return Prompt(*self.cells)
+
+    @property
     def case(self) -> Case:
         """What a judge is shown."""
-        return self.prompt.text, self.output, self.prompt.reference
+        return self.cells[1], self.output, self.cells[4]
 
 
-def read_suites(suites: Sequence[Suite], *, gate: bool) -> tuple[Measured, ...]:
+def read_suites(suites: Sequence[Suite], *, gate: bool, load_it: Load = load_prompts) -> tuple[Measured, ...]:
     """Read the prompts of every suite before anything heavy starts; only gates get the sealed ones, and no others."""
-    return tuple(Measured(s, load_prompts(s, SEALED if gate else OPEN)) for s in suites)
+    return tuple(Measured(s, load_it(s, SEALED if gate else OPEN)) for s in suites)
 
 
 def needs_base(measured: Sequence[Measured]) -> bool:
@@ -101,19 +116,31 @@ def measure(arms: Arms, measured: Sequence[Measured], place: Workplace) -> Evalu
     Raises:
         RunError: when a worker fails.
     """
-    own = tuple(m for m in measured if not is_foreign(m.suite))
     forget_stale(arms.asked, place)
+    report = report_of(arms, measure_suites(arms, measured, place))
+    forget_remote(arms.asked, place)
+    return report
+
+
+def measure_suites(arms: Arms, measured: Sequence[Measured], place: Workplace) -> tuple[SuiteEvidence, ...]:
+    """Make what is missing of suites and judge both arms; what endpoints answered is kept.
+
+    Raises:
+        RunError: when a worker fails.
+    """
+    own = tuple(m for m in measured if not is_foreign(m.suite))
     answer(orders(arms.asked, own), place)
     before = Responses(place.responses, arms.baseline.identity).read() if arms.baseline else None
     found = Answers(Responses(place.responses, arms.candidate.identity).read(), before)
-    found = replace(found, scores=_scores(arms.base, own, found, place))
-    judged = {suite.suite: suite for suite in judge_suites(own, found, place)}
+    judged = {suite.suite: suite for suite in judge_suites(own, with_scores(arms, own, found, place), place)}
     judged |= {m.suite.name: _foreign(m.suite, arms, place) for m in measured if is_foreign(m.suite)}
+    return tuple(judged[m.suite.name] for m in measured)
+
+
+def report_of(arms: Arms, suites: Sequence[SuiteEvidence]) -> EvaluationReport:
+    """Return what was measured of these models as a report."""
     against = arms.baseline.identity if arms.baseline else ""
-    suites = tuple(judged[m.suite.name] for m in measured)
-    report = EvaluationReport(arms.candidate.identity, against, suites, _told(arms))
-    forget_remote(arms.asked, place)
-    return report
+    return EvaluationReport(arms.candidate.identity, against, tuple(suites), _told(arms))
 
 
 def _foreign(suite: Suite, arms: Arms, place: Workplace) -> SuiteEvidence:
@@ -136,11 +163,17 @@ def _told(arms: Arms) -> Mapping[str, str]:
 # -- judging -----------------------------------------------------------------------------------------------------------
 
 
-def judge_suites(measured: Sequence[Measured], answers: Answers, place: Workplace) -> tuple[SuiteEvidence, ...]:
-    """Judge what both arms answered to every suite; the items are in files without a name, gone with the evidence."""
-    respondents = Respondents(place)
+def judge_suites(
+    measured: Sequence[Measured], answers: Answers, place: Workplace, kept: Respondents | None = None
+) -> tuple[SuiteEvidence, ...]:
+    """Judge what both arms answered to every suite; the items are in files without a name, gone with the evidence.
+
+    The models that judges ask are `kept` ones, whose answers the caller forgets, or are forgotten with this call.
+    """
+    respondents = kept or Respondents(place)
     found = tuple(_judge_suite(m, answers, respondents, place.scratch) for m in measured)
-    respondents.forget()
+    if kept is None:
+        respondents.forget()
     return found
 
 
@@ -177,17 +210,22 @@ class _Judging:
         self._unreadable = _reader() if _needs_prose(judge) and measured.suite.evaluator == GENERATION else None
         self._responses = {CANDIDATE: answers.candidate, BASELINE: answers.baseline or {}}
         self._rows = {arm: Rows(folder) for arm in (CANDIDATE, BASELINE)}
+        self._reads = self._unreadable is not None or measured.suite.max_perplexity is not None
+        by = f"{judge.name}@{self._version}"
+        self._write = {arm: rows.writer(measured.suite.name, arm, by) for arm, rows in self._rows.items()}
 
     def evidence(self, respondents: Respondents) -> SuiteEvidence:
         suite, limit = self._measured.suite, self._measured.suite.max_perplexity
         if limit is not None and self._scores is None:
             return _broken(self._measured, self._version, "max_perplexity needs the base model to be asked")
         models = tuple(respondents.identity(asked) for asked in asked_by(self._judge))
-        card = _card(suite, self._judge, models)
+        card = own_card(suite, self._judge, models)
         readable = _languages(self._judge) | (card.languages() if card else frozenset())
         said = self._judge_all(respondents.ask, readable)
         told: dict[str, JSON] = {"languages": sorted(readable)} if readable else {}
         told |= {"card": card.digest} if card else {}
+        known = calibration(self._judge, card)
+        told |= {"calibration": dict(known)} if known else {}
         told |= {"models": list(models)} if models else {}
         told |= {"agreement": asdict(said.agreement)} if said.agreement else {}
         return SuiteEvidence(
@@ -222,7 +260,10 @@ class _Judging:
         for found, judgement in judged:
             language = detect(found.output)[0] if detect else ""
             fit = not detect or bool(readable & ({language} if language else self._expected(found.prompt, readable)))
-            self._rows[found.arm].add(self._item(found, judgement if fit else _UNJUDGED, language))
+            judgement = judgement if fit else _UNJUDGED
+            if self._reads and self._is_incoherent(found.prompt, found.output, judgement):
+                judgement = _INCOHERENT
+            self._write[found.arm](found.cells, found.key, found.output, judgement, language)
         return said
 
     def _expected(self, prompt: Prompt, readable: frozenset[str]) -> frozenset[str]:
@@ -234,31 +275,12 @@ class _Judging:
 
     def _found(self, arms: Sequence[str]) -> Iterator[_Found]:
         """Yield the responses that are there; one prompt of all `arms` after the other."""
-        for prompt in self._measured.prompts:
-            key = request(prompt, self._measured.suite).digest
-            for arm in arms:
-                output = self._responses[arm].get(key)
+        prompts = cells(self._measured.prompts)
+        answered = [_in_order(self._responses[arm], self._measured) for arm in arms]
+        for cells_of, *answers in zip(prompts, *answered, strict=True):
+            for arm, (key, output) in zip(arms, answers, strict=True):
                 if output is not None:
-                    yield _Found(arm, prompt, key, output)
-
-    def _item(self, found: _Found, judgement: Judgement, language: str) -> Item:
-        prompt = found.prompt
-        if self._is_incoherent(prompt, found.output, judgement):
-            judgement = Judgement(INCOHERENT, 0.0)
-        return Item(
-            item_id=prompt.item_id,
-            suite=self._measured.suite.name,
-            slice=prompt.slice,
-            cluster=prompt.cluster,
-            arm=found.arm,
-            sample=0,
-            prompt_digest=found.key,
-            output=found.output,
-            judge=f"{self._judge.name}@{self._version}",
-            judge_score=judgement.score,
-            label=judgement.label,
-            language=language,
-        )
+                    yield _Found(arm, cells_of, key, output)
 
     def _is_incoherent(self, prompt: Prompt, output: str, judgement: Judgement) -> bool:
         if self._unreadable and self._unreadable(prompt.text, output):
@@ -273,6 +295,16 @@ class _Judging:
         found = json.loads(self._scores[_score_request(suite, prompt, output).digest])
         tokens = int(found["tokens"][0])
         return tokens > 0 and math.exp(min(700.0, -found["logprobs"][0] / tokens)) > suite.max_perplexity
+
+
+def _in_order(responses: Mapping[str, str], measured: Measured) -> Iterator[tuple[str, str | None]]:
+    """Yield digest and response, or None, of every request of a suite, in its order."""
+    if isinstance(responses, Ordered):
+        return responses.in_order(measured)
+    digests = map(request_digests(measured.suite), cells(measured.prompts))
+    if not responses:
+        return repeat(("", None), len(measured.prompts))
+    return ((digest.hex(), responses.get(digest.hex())) for digest in digests)
 
 
 def _remembering(judge: Judge) -> Callable[[Case], Judgement]:
@@ -314,26 +346,6 @@ def _languages(judge: AnyJudge) -> frozenset[str]:
     return own or (frozenset({"en"}) if asked_by(judge) else frozenset())
 
 
-def _card(suite: Suite, judge: AnyJudge, models: Sequence[str]) -> Card | None:
-    """Return the card that a suite names for its judge.
-
-    Raises:
-        UsageError: when it cannot be read, or is about another judge, version or model, or labels never given.
-    """
-    if not suite.judge.card:
-        return None
-    path = Path(suite.judge.card)
-    try:
-        card = parse(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"suite {suite.name}: card {path.name} cannot be used: {error}") from error
-    given = {control.label for one in getattr(judge, "members", (judge,)) for control in one.controls}
-    problem = card.problem(suite.judge.name, str(judge.version), model_name(models)) or card.labels_problem(given)
-    if problem:
-        raise UsageError(f"suite {suite.name}: card {path.name}: {problem}", hint="safetune judge calibrate")
-    return card
-
-
 def _figures(judge: AnyJudge, arms: Mapping[str, Sequence[Item]]) -> Mapping[str, JSON]:
     """Return what a judge makes of all labels of each arm beyond rates, such as a bias score; most make nothing."""
     figures = getattr(judge, "figures", None)
@@ -345,12 +357,11 @@ def _figures(judge: AnyJudge, arms: Mapping[str, Sequence[Item]]) -> Mapping[str
 # -- perplexity under the base model -----------------------------------------------------------------------------------
 
 
-def _scores(
-    base: Subject | None, measured: Sequence[Measured], found: Answers, place: Workplace
-) -> Mapping[str, str] | None:
-    """Return what the base model says of every response of a suite that limits perplexity."""
+def with_scores(arms: Arms, measured: Sequence[Measured], found: Answers, place: Workplace) -> Answers:
+    """Return answers with what the base model says of every response of a suite that limits perplexity."""
+    base = arms.base
     if base is None or base.remote:
-        return None
+        return found
     wanted = [
         _score_request(m.suite, prompt, output)
         for m in measured
@@ -360,9 +371,9 @@ def _scores(
         if (output := responses.get(request(prompt, m.suite).digest, ""))
     ]
     if not wanted:
-        return {}
+        return replace(found, scores={})
     answer([(base, wanted)], place)
-    return Responses(place.responses, base.identity).read()
+    return replace(found, scores=Responses(place.responses, base.identity).read())
 
 
 def _score_request(suite: Suite, prompt: Prompt, output: str) -> Request:

@@ -14,6 +14,7 @@ from safetune.core.plan import Facts, Plan, differences, make_plan, plan_json
 from safetune.core.playbook import Playbook
 from safetune.core.standing import Standing
 from safetune.engine.models import BaseModel, resolve
+from safetune.engine.prompts import Load, load_once, load_prompts
 from safetune.engine.sums import Sums
 from safetune.engine.survey import survey
 from safetune.playbook.load import load_marked
@@ -24,7 +25,10 @@ from safetune.state.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A playbook with everything that a plan needs; `where` maps its parts to `file:line`."""
+    """A playbook with everything that a plan needs; `where` maps its parts to `file:line`.
+
+    `load` gives the prompts that the facts are about, without reading them again.
+    """
 
     playbook: Playbook
     where: Mapping[str, str]
@@ -33,6 +37,7 @@ class Prepared:
     standing: Standing
     plan: Plan
     events: tuple[Event, ...] = ()
+    load: Load = load_prompts
 
 
 def prepare(playbook_path: Path, store_root: Path) -> Prepared:
@@ -51,10 +56,11 @@ def prepare(playbook_path: Path, store_root: Path) -> Prepared:
     model = resolve(loaded.playbook.model, sums)
     events = store.events() if store else ()
     standing = store.standing() if store else Standing()
-    facts = survey(loaded.playbook, model, events, (store_root, sums))
+    load = load_once()
+    facts = survey(loaded.playbook, model, events, (store_root, sums), load)
     sums.save()
     plan = make_plan(loaded.playbook, facts, standing)
-    return Prepared(loaded.playbook, loaded.where, model, facts, standing, plan, events)
+    return Prepared(loaded.playbook, loaded.where, model, facts, standing, plan, events, load)
 
 
 def _check_name(path: Path) -> None:
@@ -147,6 +153,7 @@ def _is_own_progress(saved: SavedPlan, now: Plan, events: Sequence[Event]) -> bo
     return not any(
         (event.kind == "started" and not _runs(event, saved.digest))
         or (event.kind == "rolled_back" and event.text("trigger") == BY_A_PERSON)
+        or event.kind == "overridden"
         for event in events[first:]
     )
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetune.core.plan import Facts, Plan, PlannedStage
+from safetune.core.plan import Fact, Facts, Plan, PlannedStage
 from safetune.core.playbook import Playbook, Stage
-from safetune.core.preview import GuardrailPower, power_of
+from safetune.core.preview import GuardrailPower, Sample, power_of
+from safetune.core.suite import Suite
 from safetune.engine.planning import Prepared
 from safetune.plugins import load
 from safetune.protocols import Job, Launcher
@@ -68,9 +69,23 @@ def _launch(stage: Stage) -> str:
 def _power(playbook: Playbook, stage: Stage, facts: Facts) -> tuple[GuardrailPower, ...]:
     found: list[GuardrailPower] = []
     for guardrail in playbook.gate_of(stage):
-        suite = facts.suites[guardrail.suite]
-        found.extend(power_of(guardrail, suite.size, suite.clusters))
+        suite = next(s for s in playbook.suites if s.name == guardrail.suite)
+        found.extend(power_of(guardrail, sample_of(suite, facts.suites[suite.name], guardrail.metric)))
     return tuple(found)
+
+
+def sample_of(suite: Suite, fact: Fact, metric: str) -> Sample:
+    """Return what a gate over one metric of a suite will read, as far as the survey found it."""
+    return Sample(
+        n=fact.size,
+        clusters=fact.clusters,
+        slices=fact.slices,
+        metric=next((m for m in suite.metrics if m.name == metric), None),
+        judge=suite.judge.name,
+        calibration=fact.calibration,
+        languages=suite.about.languages,
+        by_language=bool(suite.prompts.options.get("languages")) and not suite.attacks,
+    )
 
 
 def _needed_bytes(running: Iterable[tuple[Stage, PlannedStage]], facts: Facts) -> int | None:

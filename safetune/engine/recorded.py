@@ -21,9 +21,10 @@ from safetune.core.errors import UsageError
 from safetune.core.evidence import CANDIDATE, Prompt
 from safetune.engine.importing import as_recorded, detect, read_results
 from safetune.engine.measure import Measured
-from safetune.engine.responses import request
+from safetune.engine.prompts import cells
+from safetune.engine.responses import request, request_digests
 from safetune.state.index import Index
-from safetune.state.lines import LineFile, Lines
+from safetune.state.lines import LineFile, Lines, json_line
 
 _HINT = 'a row is {"suite": ..., "item_id": ..., "output": ...} or {"prompt": ..., "output": ...}'
 _MARKS = ("entry_type", "doc_id", "schema", "eval")  # what results of other tools begin with, and no row of ours
@@ -61,17 +62,24 @@ class Asked:
 
     def __init__(self, measured: Sequence[Measured]) -> None:
         self.measured = measured
+        self.digests = bytearray()  # of the request of each prompt
         self.numbers = array("I")  # of the request of each prompt: the place of the first prompt with that request
-        self._by_digest, self._by_id = Index(), Index()
+        self.begins: dict[str, int] = {}  # the place of the first prompt of each suite
+        self._by_digest: dict[bytes, int] = {}  # by half of the digest, which is enough to tell requests apart
+        self._by_id: dict[str, Index] = {}  # for each suite
         for one in measured:
-            for prompt in one.prompts:
-                place, digest = len(self.numbers), request(prompt, one.suite).digest
-                number = self._by_digest.get(digest)
-                if number is None:
-                    number = place
-                    self._by_digest.put(digest, number)
+            self.begins[one.suite.name] = len(self.numbers)
+            digest_of, first, put = (
+                request_digests(one.suite),
+                self._by_digest.setdefault,
+                self._items(one.suite.name).put,
+            )
+            for prompt in cells(one.prompts):
+                digest = digest_of(prompt)
+                number = first(digest[:16], len(self.numbers))
+                self.digests += digest
                 self.numbers.append(number)
-                self._by_id.put(f"{one.suite.name}\0{prompt.item_id}", number)
+                put(prompt[0], number)
         self._alone: Index | None = None
         self._by_text: Index | None = None
         self._before = array("I")  # one more than the place of the prompt before this one with the same text, or 0
@@ -79,12 +87,13 @@ class Asked:
 
     def number(self, digest: str) -> int | None:
         """Return the number of a request, or None where no suite makes it."""
-        return self._by_digest.get(digest)
+        return self._by_digest.get(bytes.fromhex(digest)[:16])
 
     def answered_by(self, row: Mapping[str, str]) -> Sequence[int]:
         """Return the numbers of the requests that a row answers."""
         if row["item_id"] and row["suite"]:
-            number = self._by_id.get(f"{row['suite']}\0{row['item_id']}")
+            items = self._by_id.get(row["suite"])
+            number = items.get(row["item_id"]) if items else None
             return () if number is None else (number,)
         if row["item_id"]:
             alone = self._ids().get(row["item_id"])
@@ -102,6 +111,9 @@ class Asked:
         if row["item_id"]:
             return ()
         return [self.numbers[place] for place in self._with_text(row["prompt"]) if not self._bare[place]]
+
+    def _items(self, suite: str) -> Index:
+        return self._by_id.setdefault(suite, Index())
 
     def _ids(self) -> Index:
         """Return numbers, plus one, by item id alone; `_TWICE` where more than one item has it."""
@@ -166,6 +178,25 @@ class _Answered(Mapping[str, str]):
             raise KeyError(digest)
         return self._rows[self._of[number] - 1]
 
+    def get(self, digest: str, default: object = None) -> object:  # type: ignore[override]
+        """Return the response to a request, or `default`."""
+        number = self._asked.number(digest)
+        place = 0 if number is None else self._of[number]
+        return self._rows[place - 1] if place else default
+
+    def in_order(self, measured: Measured) -> Iterator[tuple[str, str | None]]:
+        """Yield the digest of every request of a suite, in its order, and the response to it or None."""
+        digests, begin = self._asked.digests, self._asked.begins[measured.suite.name]
+        coming, following = self._rows.raw(), 1  # rows as they stand in the file, which is mostly the same order
+        for place in range(begin, begin + len(measured.prompts)):
+            row = self._of[self._asked.numbers[place]]
+            output = None
+            if row and row == following:
+                output, following = _output(next(coming)), following + 1
+            elif row:
+                output = self._rows[row - 1]
+            yield digests[32 * place : 32 * place + 32].hex(), output
+
     def __iter__(self) -> Iterator[str]:
         prompts = ((m.suite, prompt) for m in self._asked.measured for prompt in m.prompts)
         for place, (suite, prompt) in enumerate(prompts):
@@ -190,9 +221,10 @@ def read_recorded(path: Path, asked: Asked) -> Recorded:
     found, strays = _Answered(asked, foreign or file), 0
     for number, place, line, row in _rows(path.name, foreign or file, ours=not foreign):
         answered = asked.answered_by(row)
-        found.leave(asked.left_out(row))
         strays += not answered
-        if asked.contradicts(row, answered):
+        if not row["item_id"]:
+            found.leave(asked.left_out(row))
+        elif row["prompt"] and asked.contradicts(row, answered):
             raise UsageError(
                 f"{path.name}:{number}: item {row['item_id'][:80]} asks something else than the prompt of this row",
                 hint="they answer other prompts; `safetune prompts PLAYBOOK SUITE` prints those of a suite",
@@ -248,26 +280,30 @@ def _rows(name: str, file: LineFile, *, ours: bool) -> Iterator[tuple[int, int, 
     place = 0
     for number, whole in enumerate(file.lines(), 1):
         line = whole.removesuffix(b"\n")
-        if line.strip():
-            yield number, place, line, _row(f"{name}:{number}", line) if ours else json.loads(line)
+        if not line.isspace() and line:
+            yield number, place, line, _row(name, number, line) if ours else json.loads(line)
         place += len(whole)
 
 
-def _row(where: str, line: bytes) -> Mapping[str, str]:
+def _row(name: str, number: int, line: bytes) -> Mapping[str, str]:
     try:
-        row = json.loads(line)
+        row = json_line(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not JSON", hint=_HINT) from error
+        raise UsageError(f"{name}:{number}: not JSON", hint=_HINT) from error
     usable = isinstance(row, dict) and isinstance(row.get("output"), str)
     if not usable or not any(isinstance(row.get(key), str) and row[key] for key in ("item_id", "prompt")):
-        raise UsageError(f"{where}: this is no recorded response", hint=_HINT)
-    known = {key: str(row.get(key) or "") for key in ("suite", "item_id", "prompt", "output")}
+        raise UsageError(f"{name}:{number}: this is no recorded response", hint=_HINT)
+    get = row.get
+    suite, item_id, prompt, output = get("suite") or "", get("item_id") or "", get("prompt") or "", row["output"]
+    known = {"suite": str(suite), "item_id": str(item_id), "prompt": str(prompt), "output": output}
+    if line.isascii() and b"\\u" not in line:
+        return known
     try:
         "".join(known.values()).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{where}: its text has half a surrogate pair", hint=_HINT) from error
+        raise UsageError(f"{name}:{number}: its text has half a surrogate pair", hint=_HINT) from error
     return known
 
 
 def _output(line: bytes) -> str:
-    return str(json.loads(line)["output"])
+    return str(json_line(line)["output"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from safetune.core.alpha import Terms, cost, is_amount, same
 from safetune.core.digest import JSON, short
 from safetune.core.errors import IntegrityError
 from safetune.core.evidence import EvaluationReport
@@ -35,14 +36,23 @@ def guardrails_of(line: Mapping[str, JSON]) -> tuple[Guardrail, ...]:
     return guardrails
 
 
-def differences(line: Mapping[str, JSON], guardrails: tuple[Guardrail, ...], report: EvaluationReport) -> list[str]:
-    """Decide the gate again and return where the line says something else, as sentences; none when it is right."""
-    attempt = line.get("attempt")
+def differences(
+    line: Mapping[str, JSON], guardrails: tuple[Guardrail, ...], report: EvaluationReport, spent_before: float = 0.0
+) -> list[str]:
+    """Decide the gate again and return where the line says something else, as sentences; none when it is right.
+
+    `spent_before` is what earlier lines spent of the alpha budget of the same playbook.
+    """
+    attempt, spent, budget = (line.get(name) for name in ("attempt", "spent", "budget"))
     if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:
         return [f"the attempt is {attempt!r}, which is no count"]
-    result = decide(guardrails, report, attempt)
+    if not is_amount(spent) or not is_amount(budget):
+        return [f"it spent {spent!r} of a budget of {budget!r}, which are no amounts"]
+    price = cost(guardrails, attempt)
+    found = [] if same(spent, price) else [f"it spent {spent:.6g}, but a gate of these guardrails costs {price:.6g}"]
+    result = decide(guardrails, report, Terms(attempt, budget - spent_before))
     said, given = line.get("verdict"), result.verdict.value
-    found = [] if said == given else [f"the verdict is {said}, but the evidence gives {given}"]
+    found += [] if said == given else [f"the verdict is {said}, but the evidence gives {given}"]
     rows, wanted = line.get("results"), gate_rows(result)
     if isinstance(rows, str) or not isinstance(rows, Sequence):
         return [*found, "the results are not a list"]

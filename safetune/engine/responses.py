@@ -11,14 +11,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
-from safetune.core.digest import JSON, canonical, digest
+from safetune.core.digest import JSON, canonical, digest, json_text
 from safetune.core.errors import UsageError
-from safetune.core.evidence import Prompt
+from safetune.core.evidence import Cells, Prompt
 from safetune.core.suite import LIKELIHOOD, Decoding, Named, Suite
 from safetune.plugins import load, names
 from safetune.state.atomic import machine_errors
@@ -41,6 +42,10 @@ class Request:
     @property
     def row(self) -> bytes:
         """The line of a requests file that the worker reads."""
+        return self.row_with({})
+
+    def row_with(self, more: Mapping[str, JSON]) -> bytes:
+        """Return the line of a requests file with fields that say when it is asked, and never change the response."""
         system = self.decoding.system_prompt or None
         row: dict[str, JSON] = {
             "digest": self.digest,
@@ -48,7 +53,7 @@ class Request:
             "system": system,
             "max_new_tokens": self.decoding.max_new_tokens,
         }
-        return canonical({**row, **self.also})
+        return canonical({**row, **self.also, **more})
 
 
 def request(prompt: Prompt, suite: Suite) -> Request:
@@ -68,6 +73,23 @@ def request(prompt: Prompt, suite: Suite) -> Request:
     if prompt.system is not None:
         also["system"] = prompt.system
     return ask(prompt.text, suite.decoding, also)
+
+
+def request_digests(suite: Suite) -> Callable[[Cells], bytes]:
+    """Return what gives the digest (32 bytes) of a suite's request for the cells of a prompt.
+
+    It is that of `request`; a plain one need not be made for it.
+    """
+    identity = canonical({"decoding": suite.decoding.identity, "prompt": ""}).removesuffix(b'""}')
+    plain = suite.evaluator != LIKELIHOOD and not _decides_early(suite.judge)
+
+    def digest_of(cells: Cells) -> bytes:
+        *_, prefill, system = cells
+        if not plain or prefill or system is not None:
+            return bytes.fromhex(request(Prompt(*cells), suite).digest)
+        return sha256(identity + json_text(cells[1]).encode() + b"}").digest()
+
+    return digest_of
 
 
 def _decides_early(judge: Named) -> str:
@@ -159,10 +181,10 @@ class _Stored(Mapping[str, str]):
         """Take in the whole responses of one more file to the prompts that have none yet."""
         stays = len(self._files) < _OPEN
         if stays or len(self._files) == _OPEN:
-            self._files.append(Lines(file if stays else LineFile.temporary(), _response))
+            self._files.append(Lines(file if stays else LineFile.temporary(), response_of))
         lines, place = self._files[-1], 0
         for line in file.lines():
-            key, _ = _response(line) if line.endswith(b"\n") else ("", "")
+            key, _ = response_of(line) if line.endswith(b"\n") else ("", "")
             if key and self._where.get(key) is None:
                 self._where.put(key, (len(self._files) - 1) << 32 | len(lines))
                 row = line.removesuffix(b"\n")
@@ -188,7 +210,7 @@ class _Stored(Mapping[str, str]):
         return len(self._where)
 
 
-def _response(line: bytes) -> tuple[str, str]:
+def response_of(line: bytes) -> tuple[str, str]:
     """Return request digest and output of a row, or two empty texts: a torn or foreign one is simply asked again."""
     try:
         row = json.loads(line)

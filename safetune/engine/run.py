@@ -20,8 +20,9 @@ from safetune.core.verdict import Verdict
 from safetune.engine import checkpoints
 from safetune.engine.asking import Workplace, asking_jobs, default_workers
 from safetune.engine.evidence_files import read_evidence
-from safetune.engine.gating import Gated, GateOrder, gate_checkpoint
+from safetune.engine.gating import Gated, GateOrder, gate_checkpoint, purse_of
 from safetune.engine.jobs import run_jobs, terminate_as_interrupt
+from safetune.engine.looks import first_parts
 from safetune.engine.measure import Arms, needs_base, orders, read_suites
 from safetune.engine.planning import Prepared
 from safetune.engine.settle import Ruling, Settled, settle
@@ -36,8 +37,8 @@ from safetune.state.store import Store
 class StageOutcome:
     """How one stage ended: `outcome` is cached, promoted, confirmed, rejected, held, rolled back or blocked.
 
-    `gate` and the digest of its `evidence` are there when this run gated the stage, `verdict` also when it settled by
-    a verdict of the ledger.
+    `gate`, the digest of its `evidence`, and what is spent of the alpha `budget` and allowed, are there when this run
+    gated the stage; `verdict` also when it settled by a verdict of the ledger.
     """
 
     sprint: str
@@ -48,6 +49,7 @@ class StageOutcome:
     note: str = ""
     verdict: Verdict | None = None
     evidence: str = ""
+    budget: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,9 @@ class _Runner:
             if plan.action == "cached":
                 checkpoints.verify(self._store.objects, plan.checkpoint)
             self._say("stage", plan, steps=[], why=plan.why, action=plan.action)
-            return StageOutcome(sprint.name, stage.name, plan.action, plan.checkpoint, None, plan.why)
+            known = self._prepared.standing.stages.get(plan.key)
+            verdict = known.verdict if known else None
+            return StageOutcome(sprint.name, stage.name, plan.action, plan.checkpoint, None, plan.why, verdict)
         return self._run_stage(sprint, stage, plan, previous)
 
     def _run_stage(self, sprint: Sprint, stage: Stage, plan: PlannedStage, previous: str) -> StageOutcome:
@@ -157,12 +161,12 @@ class _Runner:
             self._say("stage", plan, steps=list(plan.steps), why=plan.why, action=plan.action)
             if "train" in plan.steps:
                 plan = replace(plan, checkpoint=self._train(sprint, stage, plan, previous))
-            gate, evidence = None, ""
+            gated: Gated | None = None
             if plan.steps in (("promote",), ("settle",)):
                 verdict, line = self._recorded_gate(plan)
             else:
-                found = self._gate(stage, plan, previous)
-                gate, evidence, verdict, line = found.result, found.evidence, found.result.verdict, found.line
+                gated = self._gate(stage, plan, previous)
+                verdict, line = gated.result.verdict, gated.line
             settled = self._settle((sprint, stage), plan, verdict, line)
         self._say("settled", plan, outcome=settled.outcome, verdict=verdict.value, checkpoint=plan.checkpoint)
         return StageOutcome(
@@ -170,10 +174,11 @@ class _Runner:
             stage=stage.name,
             outcome=settled.outcome,
             checkpoint=plan.checkpoint,
-            gate=gate,
+            gate=gated.result if gated else None,
             note=settled.note,
             verdict=verdict,
-            evidence=evidence,
+            evidence=gated.evidence if gated else "",
+            budget=gated.budget if gated else None,
         )
 
     def _check_unchanged(self, plan: PlannedStage) -> None:
@@ -200,7 +205,8 @@ class _Runner:
         beside: tuple[tuple[Job, str, Launcher], ...] = ()
         if self._workers > 1:
             measured = read_suites(suites_of(self._playbook, stage), gate=True)
-            beside = asking_jobs(orders((start,), measured), replace(self._place(plan), workers=1))
+            parts = first_parts((start,), measured, self._playbook.gate_of(stage))
+            beside = asking_jobs(orders((start,), parts), replace(self._place(plan), workers=1))
         try:
             outcome = run_jobs((job,), self._settings.listener, beside)[0]
             made = adopt(self._store.objects, outcome, (self._prepared.model.identity, previous), folder)
@@ -227,7 +233,14 @@ class _Runner:
         measured = read_suites(suites, gate=True)
         candidate, baseline = self._subjects.checkpoint(plan.checkpoint), self._subjects.checkpoint(previous)
         arms = Arms(candidate, baseline, self._subjects.base() if needs_base(measured) else None)
-        order = GateOrder(plan.key, guardrails, measured, self._basis(stage), self._settings.reason)
+        order = GateOrder(
+            stage_key=plan.key,
+            guardrails=guardrails,
+            measured=measured,
+            basis=self._basis(stage),
+            purse=purse_of(self._playbook),
+            reason=self._settings.reason,
+        )
         return gate_checkpoint(self._store, arms, order, self._place(plan))
 
     def _basis(self, stage: Stage) -> str:
@@ -270,8 +283,7 @@ class _Runner:
         gate = next(g for g in self._store.standing().checkpoints[plan.checkpoint].gates if g.seq == line)
         self._store.objects.verify(gate.evidence)
         report = read_evidence(self._store.objects.path(gate.evidence))
-        attempt = self._store.standing().checkpoints[plan.checkpoint].gates.index(gate) + 1
-        again = decide(self._playbook.gate_of(stage), report, attempt)
+        again = decide(self._playbook.gate_of(stage), report, gate.terms)
         if report.subject != plan.checkpoint or again.verdict is not Verdict.PASS:
             raise IntegrityError(
                 f"the stored evidence of {short(plan.checkpoint)} does not say PASS; it is not promoted",

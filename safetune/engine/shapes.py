@@ -17,16 +17,20 @@ _SHAPES: Mapping[str, Mapping[str, type]] = {
         **dict.fromkeys(
             ("stage_key", "checkpoint", "baseline", "guardrails", "evidence", "basis", "verdict", "reason"), str
         ),
+        **dict.fromkeys(("playbook", "act"), str),
+        **dict.fromkeys(("spent", "budget"), float),
         "attempt": int,
         "results": list,
     },
+    "approved": {**dict.fromkeys(("checkpoint", "evidence", "role", "note"), str), "gate": int},
+    "overridden": {**dict.fromkeys(("checkpoint", "evidence", "reason"), str), "gate": int},
     "promoted": {**dict.fromkeys(("channel", "checkpoint", "previous", "stage_key"), str), "gate": int},
     "rejected": dict.fromkeys(("checkpoint", "stage_key", "verdict", "rule"), str),
     "held": dict.fromkeys(("checkpoint", "stage_key", "verdict"), str),
     "rolled_back": {**dict.fromkeys(("channel", "previous", "target", "reason", "trigger"), str), "quarantined": list},
 }
 # Fields that came later, or are there only where they are needed.
-_OPTIONAL: Mapping[str, type] = {"definitions": list, "basis": str}
+_OPTIONAL: Mapping[str, type] = {"definitions": list, "basis": str, "gate": bool, "extended": dict}
 
 
 def misshapen(event: Event) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetune.core.alpha import BudgetStanding
 from safetune.core.events import Event
 from safetune.core.standing import ChannelStanding, CheckpointStanding, StageStanding
 from safetune.state.store import Store
@@ -15,7 +16,8 @@ from safetune.state.store import Store
 class Status:
     """A store as it stands; `recovered` says what a crash had left and was mended on opening, or is empty.
 
-    `unfinished` is the run whose end is not in the ledger (it still runs, or was killed), or empty.
+    `unfinished` is the run whose end is not in the ledger (it still runs, or was killed), or empty. `budgets` are what
+    each playbook spent of its alpha budget.
     """
 
     channels: Mapping[str, ChannelStanding]
@@ -24,6 +26,7 @@ class Status:
     events: int
     recovered: str
     unfinished: str
+    budgets: Mapping[str, BudgetStanding] = field(default_factory=dict)
 
 
 def status(store_root: Path) -> Status:
@@ -42,6 +45,7 @@ def status(store_root: Path) -> Status:
         events=len(events),
         recovered=store.recovered,
         unfinished=_unfinished(events),
+        budgets=standing.budgets,
     )
 
 

@@ -6,38 +6,50 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from safetune.core import rows
+from safetune.core.diagnostics import did_you_mean
 from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import UsageError
 from safetune.core.events import Event
 from safetune.core.plan import Fact, Facts
 from safetune.core.playbook import Playbook, Source
-from safetune.core.suite import Named
+from safetune.core.suite import Named, Suite
 from safetune.engine.judging import respondents
 from safetune.engine.models import BaseModel
-from safetune.engine.prompts import suite_fact
+from safetune.engine.prompts import Load, load_prompts, suite_fact
 from safetune.engine.respondents import model_of
 from safetune.engine.sums import Sums
 from safetune.plugins import load, names, provider, suggest
 
 # Rows are read before anything is trained; in larger files the worker finds what is wrong.
 _ROWS_READ = 4 * 1024 * 1024
+_MOST_NAMES = 20
 _SHAPES = (rows.COMPLETION, rows.MESSAGES, rows.PREFERENCE)
 
 # What training needs installed; found by name, never imported here.
 _ML_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
-def survey(playbook: Playbook, model: BaseModel, events: Iterable[Event], where: tuple[Path, Sums]) -> Facts:
-    """Return the facts that a plan of `playbook` rests on; `where` is the store's folder and the digest memory."""
+def survey(
+    playbook: Playbook,
+    model: BaseModel,
+    events: Iterable[Event],
+    where: tuple[Path, Sums],
+    load_it: Load = load_prompts,
+) -> Facts:
+    """Return the facts that a plan of `playbook` rests on; `where` is the store's folder and the digest memory.
+
+    `load_it` reads the prompts of a suite.
+    """
     store, sums = where
     events = tuple(events)
     return Facts(
         model=_model_fact(model),
         sources={source.name: _source_fact(source, sums) for source in playbook.sources},
-        suites={suite.name: suite_fact(suite) for suite in playbook.suites},
+        suites={suite.name: _suite_fact(playbook, suite, load_it) for suite in playbook.suites},
         plugins=_plugin_facts(playbook, sums),
         free_bytes=_free_bytes(store),
         seconds_per_step=_seconds_per_step(events),
@@ -69,6 +81,23 @@ def _source_fact(source: Source, sums: Sums) -> Fact:
     problem = _row_problem(path) if size <= _ROWS_READ else ""
     wrong = f"source {source.name}: {problem}" if problem else ""
     return Fact(source.name, found, size, wrong, f"{source.licence}; consent {source.consent}")
+
+
+def _suite_fact(playbook: Playbook, suite: Suite, load_it: Load) -> Fact:
+    """Return the fact of a suite; a slice that a guardrail gates, and that no prompt belongs to, is a problem."""
+    fact = suite_fact(suite, load_it)
+    if fact.problem or suite.prompts.kind == "engine":  # another tool's slices are known when it has run
+        return fact
+    gated = [(g.name, g.slices) for g in playbook.guardrails if g.suite == suite.name and g.slices]
+    for guardrail, slices in gated:
+        strange = [name for name in (*slices.names, *slices.critical) if name not in fact.slices]
+        if strange or not fact.slices:
+            what = f'no slice "{strange[0]}"' if strange else "no slices"
+            known = list(fact.slices)
+            hint = did_you_mean(strange[0], known) if strange else ""
+            hint = hint or f"known: {', '.join(known[:_MOST_NAMES]) or 'none'}"
+            return replace(fact, problem=f"suite {suite.name} has {what}, which guardrail {guardrail} gates; {hint}")
+    return fact
 
 
 def _row_problem(path: Path) -> str:

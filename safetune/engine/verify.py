@@ -6,11 +6,13 @@ that the labels fit the responses is taken from the evidence.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from safetune.core.alpha import is_amount
 from safetune.core.digest import short
 from safetune.core.errors import IntegrityError, SafetuneError, UsageError
 from safetune.core.events import Event
@@ -191,6 +193,7 @@ class _Verifier:
 
     def _gates(self, events: Sequence[Event]) -> None:
         measured: set[tuple[str, str, str]] = set()
+        spent: dict[str, float] = defaultdict(float)
         for event in events:
             if event.kind == "evaluated":
                 measured.add((event.text("subject"), event.text("baseline"), event.text("evidence")))
@@ -200,7 +203,9 @@ class _Verifier:
                 if (event.text("checkpoint"), event.text("baseline"), event.text("evidence")) not in measured:
                     what = "its evidence was never recorded as an evaluation of that checkpoint"
                     self._found(where, what, _GATE_AGAIN)
-                self._try(where, partial(self._gate, event))
+                self._try(where, partial(self._gate, event, spent[event.text("playbook")]))
+                paid = event.data.get("spent")
+                spent[event.text("playbook")] += paid if is_amount(paid) else 0.0
 
     def _evidence(self, event: Event, subject: str) -> EvaluationReport | None:
         """Return the evidence that a line names; None when its bytes are already known to be damaged."""
@@ -212,11 +217,11 @@ class _Verifier:
             raise IntegrityError(f"evidence {short(digest)} is about other models than the line says")
         return report
 
-    def _gate(self, event: Event) -> None:
+    def _gate(self, event: Event, spent_before: float) -> None:
         """Decide the gate again; every way in which the line says something else is a finding."""
         guardrails = guardrails_of(event.data)
         report = self._evidence(event, "checkpoint")
-        for what in differences(event.data, guardrails, report) if report else ():
+        for what in differences(event.data, guardrails, report, spent_before) if report else ():
             self._found(f"ledger line {event.seq} (gated)", what, _GATE_AGAIN)
 
     # -- caches and leftovers ----------------------------------------------------------------------------------------

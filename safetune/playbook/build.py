@@ -16,6 +16,7 @@ from safetune.core.playbook import (
     Playbook,
     Promotion,
     RollbackRule,
+    Slices,
     Source,
     Sprint,
     Stage,
@@ -83,7 +84,18 @@ def _guardrail(node: Node, suites: Sequence[Suite]) -> Guardrail:
         severity=node.text_of("severity", "block"),
         confidence=_number(node, "confidence", 0.95),
         min_samples=node.whole_of("min_samples", least),
+        slices=_slices(node.get("slices")),
+        sequential=(sequential := node.get("sequential")) is not None and sequential.value is True,
     )
+
+
+def _slices(node: Node | None) -> Slices | None:
+    """`every`, a list of names, or a mapping with `only`, `critical` and `min_samples`."""
+    if node is None:
+        return None
+    if not node.members:
+        return Slices(tuple(item.text for item in node.items))
+    return Slices(_texts(node, "only"), _texts(node, "critical"), node.whole_of("min_samples", LEAST_SAMPLES))
 
 
 def _sprint(node: Node) -> Sprint:
@@ -166,8 +178,13 @@ def content(playbook: Playbook) -> Mapping[str, JSON]:
         "guardrails": [guardrail.identity for guardrail in playbook.guardrails],
         "sprints": [_sprint_content(sprint) for sprint in playbook.sprints],
         "rollback": [{"on": [v.value for v in r.on], "to": r.to, "then": r.then} for r in playbook.rollback],
-        "channel": playbook.channel,
+        **_promotion_content(playbook.promotion),
     }
+
+
+def _promotion_content(promotion: Promotion) -> Mapping[str, JSON]:
+    budget = promotion.alpha_budget
+    return {"channel": promotion.channel, **({} if budget is None else {"alpha_budget": budget})}
 
 
 def _model_content(model: ModelRef) -> Mapping[str, JSON]:

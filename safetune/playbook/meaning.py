@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from safetune.core.diagnostics import Diagnostic, did_you_mean
+from safetune.core.diagnostics import Diagnostic
+from safetune.playbook.limits import budget_problems, guardrail_problems, may_block
 from safetune.playbook.models import read_model
 from safetune.playbook.names import Named, doubles, named, unknown
 from safetune.playbook.nodes import Node
 from safetune.playbook.paths import file_problem
 from safetune.playbook.scalars import ambiguity
 from safetune.playbook.strict_yaml import quote
-
-_LIMITS = ("at_most", "at_least", "worse_by_at_most", "better_by_at_least")
-
-# A limit with this value passes whatever is measured.
-_NO_LIMIT = {"at_most": 1, "at_least": 0, "worse_by_at_most": 1}
-
-# The limit that would pass a worse model, for each direction of a metric.
-_WRONG_SIDE = {"higher": ("at_least", "at_most"), "lower": ("at_most", "at_least")}
 
 
 def problems(whole: Node, suites: Mapping[str, Node | None]) -> Iterator[Diagnostic]:
@@ -32,12 +25,13 @@ def problems(whole: Node, suites: Mapping[str, Node | None]) -> Iterator[Diagnos
     yield from doubles(whole.items_of("sprints"), "sprint")
     yield from _source_problems(whole)
     for guardrail in whole.items_of("guardrails"):
-        yield from _guardrail_problems(guardrail, suites)
+        yield from guardrail_problems(guardrail, suites)
     yield from _idle_guardrails(whole)
     sources, guardrails = named(whole.items_of("sources")), named(whole.items_of("guardrails"))
     for sprint in whole.items_of("sprints"):
         yield from _sprint_problems(sprint, sources, guardrails)
     yield from _rollback_problems(whole.items_of("rollback"))
+    yield from budget_problems(whole)
 
 
 def _source_problems(whole: Node) -> Iterator[Diagnostic]:
@@ -50,44 +44,6 @@ def _source_problems(whole: Node) -> Iterator[Diagnostic]:
         if "train" in uses and "evaluate" in uses:
             message = "`evaluate` has no effect beside `train`: it only keeps rows out of training"
             yield uses["evaluate"].place.diagnostic("SP313", message, "keep one of the two")
-
-
-def _guardrail_problems(guardrail: Node, suites: Mapping[str, Node | None]) -> Iterator[Diagnostic]:
-    limits = [name for name in _LIMITS if guardrail.get(name) is not None]
-    if not limits and isinstance(guardrail.value, Mapping):
-        message = f"the guardrail {quote(guardrail.text_of('name'))} sets no limit"
-        yield guardrail.place.diagnostic("SP308", message, f"give it one of {', '.join(_LIMITS)}")
-    for limit in limits:
-        node = guardrail.members[limit]
-        if not isinstance(node.value, bool) and node.value == _NO_LIMIT.get(limit):
-            yield node.place.diagnostic("SP308", f"`{limit}: {node.value:g}` can never fail", "set a limit that can")
-    suite, metric = guardrail.get("suite"), guardrail.get("metric")
-    if suite is None or not suite.text:
-        return
-    if suite.text not in suites:
-        # A listed suite that could not be read may be the one that is meant here.
-        if None not in suites.values():
-            yield unknown(suite, suite.text, "suite of this playbook", suites)
-        return
-    definition = suites[suite.text]
-    if definition is None or metric is None or not metric.text:
-        return
-    metrics = named(definition.items_of("metrics"))
-    if metric.text not in metrics:
-        hint = did_you_mean(metric.text, metrics) or f"known: {', '.join(metrics) or 'none'}"
-        message = f"the suite {quote(suite.text)} has no metric {quote(metric.text)}"
-        yield metric.place.diagnostic("SP309", message, hint)
-        return
-    yield from _wrong_side(guardrail, metrics[metric.text])
-
-
-def _wrong_side(guardrail: Node, metric: Node) -> Iterator[Diagnostic]:
-    worse = metric.text_of("worse")
-    wrong, right = _WRONG_SIDE.get(worse, ("", ""))
-    node = guardrail.get(wrong) if wrong else None
-    if node is not None:
-        message = f"{metric.text_of('name')} is worse when it is {worse}: `{wrong}` would let the worst model pass"
-        yield guardrail.key_place(wrong).diagnostic("SP317", message, f"use `{right}`")
 
 
 def _idle_guardrails(whole: Node) -> Iterator[Diagnostic]:
@@ -172,9 +128,9 @@ def _gate_problems(stage: Node, guardrails: Named) -> Iterator[Diagnostic]:
         if name not in guardrails:
             yield unknown(node, name, "guardrail", guardrails)
     known = [guardrails[name] for name, _ in named_here if name in guardrails]
-    if known and len(known) == len(named_here) and all(g.text_of("severity", "block") == "warn" for g in known):
+    if known and len(known) == len(named_here) and not any(may_block(g) for g in known):
         message = "no guardrail of this gate blocks, so it cannot say no"
-        yield gate.place.diagnostic("SP310", message, "add a guardrail with `severity: block`")
+        yield gate.place.diagnostic("SP310", message, "add a guardrail with `severity: block`, or critical slices")
 
 
 def _rollback_problems(rules: Iterable[Node]) -> Iterator[Diagnostic]:

@@ -10,6 +10,7 @@ from safetune.core.digest import JSON
 from safetune.core.errors import PlaybookError
 from safetune.core.suite import (
     GENERATION,
+    LABEL,
     LEAST_SAMPLES,
     LIKELIHOOD,
     NO_SAMPLING,
@@ -223,7 +224,7 @@ def _build_sampling(node: Node | None) -> Sampling:
 
 def _build_metric(node: Node) -> Metric:
     counts = tuple(text for text, _ in node.texts_of("counts"))
-    return Metric(node.text_of("name"), counts, node.text_of("worse"))
+    return Metric(node.text_of("name"), counts, node.text_of("worse"), node.text_of("of", LABEL))
 
 
 def _build_prompts(node: Node) -> PromptSource:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
+from safetune.core.arms import arm_of
+from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, SuiteEvidence
 from safetune.core.result import Rate
 from safetune.core.suite import UNJUDGED, Metric
 from safetune.report.gate import GateView, gate_json, gate_lines
@@ -64,9 +65,10 @@ class Counts:
         return dict(found)
 
 
-def count(items: Iterable[Item]) -> Counts:
+def count(suite: SuiteEvidence, arm: str) -> Counts:
     """Count the items of one arm, going through them once."""
-    return Counts(Counter((i.label, i.slice, i.language) for i in items))
+    found = arm_of(suite, arm)
+    return Counts(Counter(zip(found.labels, found.slices, found.languages, strict=True)))
 
 
 def evaluate_lines(result: EvaluateResult, paint: Paint = PLAIN) -> list[str]:
@@ -75,14 +77,21 @@ def evaluate_lines(result: EvaluateResult, paint: Paint = PLAIN) -> list[str]:
     evidence = f"   evidence {digest_text(result.evidence)}" if result.evidence else ""
     lines = [f"EVALUATION {paint.strong(name(result.target))}{against}{evidence}"]
     lines += evaluation_lines(result.report, paint)
-    if result.gate:
-        lines += ["", *gate_lines(GateView(result.target, result.gate), paint)]
+    if view := gate_view(result):
+        lines += ["", *gate_lines(replace(view, evidence=""), paint)]  # the evidence stands in the first line
     return lines + ([f"  note: {render_untrusted(result.note)}"] if result.note else [])
+
+
+def gate_view(result: EvaluateResult) -> GateView | None:
+    """Return the gate of an evaluation, to be shown; None where it was only measured."""
+    if result.gate is None:
+        return None
+    return GateView(result.target, result.gate, result.evidence, result.budget, result.override)
 
 
 def evaluate_json(result: EvaluateResult) -> Mapping[str, object]:
     """Return an evaluation and its gate as JSON."""
-    view = GateView(result.target, result.gate, result.evidence) if result.gate else None
+    view = gate_view(result)
     return {
         "target": result.target,
         "baseline": result.baseline,
@@ -95,7 +104,7 @@ def evaluate_json(result: EvaluateResult) -> Mapping[str, object]:
 
 def evaluation_lines(report: EvaluationReport, paint: Paint = PLAIN) -> list[str]:
     """Return a table of rates, then the worst slices and whatever is wrong with a measurement."""
-    found = [(suite, count(suite.baseline), count(suite.candidate)) for suite in report.suites]
+    found = [(suite, count(suite, BASELINE), count(suite, CANDIDATE)) for suite in report.suites]
     rows = [_row(suite, (before, now), metric) for suite, before, now in found for metric in suite.metrics]
     if not rows:
         return ["nothing was measured"]
@@ -184,7 +193,7 @@ def evaluation_json(report: EvaluationReport) -> Mapping[str, object]:
 
 
 def _suite_json(suite: SuiteEvidence) -> Mapping[str, object]:
-    now, before = count(suite.candidate), count(suite.baseline)
+    now, before = count(suite, CANDIDATE), count(suite, BASELINE)
     return {
         "suite": suite.suite,
         "suite_digest": suite.suite_digest,

@@ -1,153 +1,152 @@
-"""The gate table: one line per limit, worst first; then why each limit exists, what flipped, and what to do next."""
+"""A gate as a person reads it: the table, worst first; then why each limit exists, what flipped, and what is next."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safetune.core.gate import NO_BASELINE
-from safetune.core.result import Flip, GateResult, LimitResult, Seen
+from safetune.core.limits import NO_BASELINE
+from safetune.core.result import GateResult, LimitResult
 from safetune.core.verdict import Verdict
+from safetune.report import gate_rows
+from safetune.report.flips import flip_lines
+from safetune.report.gate_rows import NAME, SENTENCE, Row, worst_first
 from safetune.report.json_view import jsonable
-from safetune.report.text import NOTHING, PLAIN, Paint, columns, digest_text, name, percent, points
+from safetune.report.text import PLAIN, Paint, columns, digest_text, name
 from safetune.report.untrusted import render_untrusted
 
-_ORDER = (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.PASS)
 _RIGHT = frozenset({1, 2, 3, 6})
-_PLACES = 5  # slices named per kind of flip; the rest is counted
-_SENTENCE = 300
-_FLIP_WORDS = {
-    "attack_success_rate": ("newly unsafe", "no longer unsafe"),
-    "refusal_rate": ("newly refusing", "no longer refusing"),
-    "accuracy": ("newly wrong", "newly right"),
-}
+_DECIDES_NOTHING = frozenset({"warn", "observe"})
+_NOTES = 12  # distinct notes shown on a terminal; JSON has all of them
+_OWNERS = 3  # guardrails named per note
 
 
 @dataclass(frozen=True, slots=True)
 class GateView:
-    """A gate to show: whose it is, its result, and the digest of the evidence object where it is known."""
+    """A gate to show: whose it is, its result, and the digest of the evidence object where it is known.
+
+    `budget` is what the gates of the playbook have spent of its alpha budget, this one included, and what they may
+    spend. `override` says that the verdict was overridden and why (`core.override.Override.text`); it never changes it.
+    """
 
     subject: str
     result: GateResult
     evidence: str = ""
+    budget: tuple[float, float] | None = None
+    override: str = ""
 
 
 def gate_lines(view: GateView, paint: Paint = PLAIN) -> list[str]:
-    """Return the whole table with its reasons, flips and next steps."""
+    """Return the whole table with its reasons, notes, flips and next steps."""
     result = view.result
     evidence = f"   evidence {digest_text(view.evidence)}" if view.evidence else ""
     lines = [f"GATE {name(view.subject)}   {paint.verdict(result.verdict.value)}{evidence}"]
-    ordered = worst_first(result.results)
-    head = ("guardrail", "base", "now", "delta", bounds_title(ordered), "limit", "n", "verdict")
-    table = columns([head, *(_row(r) for r in ordered)], _RIGHT)
+    lines += [f"  {text}" for text in about_lines(view, render_untrusted)]
+    found = gate_rows.rows(result.results, render_untrusted)
+    table = columns([gate_rows.head(result.results), *(row.cells for row in found)], _RIGHT)
     lines += [paint.faint(table[0])]
-    lines += [_coloured(line, r.verdict.value, paint) for line, r in zip(table[1:], ordered, strict=True)]
-    return lines + why_lines(ordered) + flip_lines(result.flips) + next_lines(result)
+    lines += [_coloured(line, row, paint) for line, row in zip(table[1:], found, strict=True)]
+    lines += [f"  {text}" for text in why_texts(result.results, render_untrusted)]
+    lines += [paint.faint(f"  {text}") for text in note_texts(result.results, render_untrusted)]
+    return lines + flip_lines(result.flips) + [f"  next: {text}" for text in next_texts(result, render_untrusted)]
 
 
-def worst_first(results: Sequence[LimitResult]) -> list[LimitResult]:
-    """Return results by verdict, FAIL first; among equals, those that block before those that warn."""
-    return sorted(results, key=lambda r: (_ORDER.index(r.verdict), r.severity == "warn"))
+def _coloured(line: str, row: Row, paint: Paint) -> str:
+    """Colour the verdict of a table line, which is the last column."""
+    last = row.cells[-1]
+    if not row.verdict or not line.endswith(last):
+        return line
+    before, _, after = last.partition(row.verdict)
+    return f"{line[: len(line) - len(last)]}{before}{paint.verdict(row.verdict)}{after}"
 
 
-def bounds_title(results: Sequence[LimitResult]) -> str:
-    """Return the heading of the bounds: each is one-sided, at the confidence named where all limits share one."""
-    found = {r.confidence for r in results}
-    one = next(iter(found)) if len(found) == 1 else None
-    return f"{100 * one:g}% bounds" if one else "bounds"
-
-
-def _row(result: LimitResult) -> tuple[str, ...]:
-    seen = result.seen
-    title = f"{name(result.guardrail)} . {name(result.slice)}" if result.slice else name(result.guardrail)
-    warn = " (warns only)" if result.severity == "warn" else ""
-    reason = f", {render_untrusted(result.reason, _SENTENCE)}" if result.verdict is not Verdict.PASS else ""
-    return (
-        title,
-        percent(seen.baseline.value if seen.baseline else None),
-        percent(seen.candidate.value if seen.candidate else None),
-        points(seen.difference),
-        _bounds(seen),
-        name(result.limit),
-        str(seen.candidate.n) if seen.candidate else NOTHING,
-        f"{result.verdict.value}{warn}{reason}",
-    )
-
-
-def _bounds(seen: Seen) -> str:
-    """Bounds of a difference in points with a sign; bounds of a rate in per cent."""
-    if seen.bounds is None:
-        return NOTHING
-    shown = points if seen.paired else percent
-    return f"[{shown(seen.bounds.low)}, {shown(seen.bounds.high)}]"
-
-
-def _coloured(line: str, verdict: str, paint: Paint) -> str:
-    """Colour the verdict of a table line: the last place where the word stands before its reason."""
-    before, found, after = line.partition(f"  {verdict}")
-    return f"{before}  {paint.verdict(verdict)}{after}" if found else line
-
-
-def why_lines(results: Sequence[LimitResult]) -> list[str]:
-    """Return, once per guardrail that did not pass, the reason a person wrote for it."""
-    reasons = {r.guardrail: r.why for r in results if r.verdict is not Verdict.PASS}
-    return [f"  why {name(g)}: {render_untrusted(why, _SENTENCE)}" for g, why in reasons.items() if why]
-
-
-def flip_lines(flips: Sequence[Flip]) -> list[str]:
-    """Return how many items changed per suite and metric, for the worse and for the better, and in which slices."""
-    lines = []
-    for suite, metric in dict.fromkeys((f.suite, f.metric) for f in flips):
-        found = [f for f in flips if (f.suite, f.metric) == (suite, metric)]
-        worse, better = _FLIP_WORDS.get(metric, ("worse", "better"))
-        parts = [
-            f"{len(chosen)} {words}{_slices(chosen)}"
-            for words, chosen in ((worse, [f for f in found if f.worse]), (better, [f for f in found if not f.worse]))
-            if chosen
-        ]
-        lines.append(f"  flips {name(suite)} {name(metric)}: {'; '.join(parts)}")
+def about_lines(view: GateView, shown: gate_rows.Shown) -> list[str]:
+    """Return what belongs under the headline: the gate's own reason, an override, and what is left of the budget."""
+    result = view.result
+    lines = [f"reason: {shown(result.reason, SENTENCE)}"] if result.reason else []
+    if view.override:
+        lines.append(f"{shown(view.override, SENTENCE)}; the verdict stays {result.verdict.value}")
+    if view.budget is not None:
+        spent, allowed = view.budget
+        left = max(allowed - spent, 0.0)
+        lines.append(f"alpha budget: this gate took {result.spent:.3g}; {left:.3g} of {allowed:.3g} is left")
     return lines
 
 
-def _slices(flips: Sequence[Flip]) -> str:
-    counts = Counter(f.slice for f in flips if f.slice).most_common()
-    if not counts:
-        return ""
-    shown = ", ".join(f"{name(place)} {number}" for place, number in counts[:_PLACES])
-    rest = sum(number for _, number in counts[_PLACES:])
-    return f" ({shown}{f', other {rest}' if rest else ''})"
+def why_texts(results: Sequence[LimitResult], shown: gate_rows.Shown) -> list[str]:
+    """Return, once per guardrail that did not pass, the reason a person wrote for it."""
+    reasons = {r.guardrail: r.why for r in results if r.verdict is not Verdict.PASS}
+    return [f"why {shown(g, NAME)}: {shown(why, SENTENCE)}" for g, why in reasons.items() if why]
 
 
-def next_lines(result: GateResult) -> list[str]:
+def note_texts(results: Sequence[LimitResult], shown: gate_rows.Shown, most: int = _NOTES) -> list[str]:
+    """Return every distinct note of the results once, with the guardrails it is about, and what was counted."""
+    ordered = worst_first(results)
+    owners: dict[str, list[LimitResult]] = {}
+    for result in ordered:
+        for note in result.notes:
+            owners.setdefault(note, []).append(result)
+    texts = []
+    for result in ordered:
+        if gate_rows.corrected(result.seen):
+            counted = gate_rows.counted_text(result.seen)
+            texts.append(f"* {gate_rows.title(result, shown)} {shown(result.limit, NAME)}: {counted}")
+    texts += [f"note {_named(found, shown)}: {shown(note, SENTENCE)}" for note, found in owners.items()]
+    rest = len(texts) - most
+    return texts if rest <= 0 else [*texts[:most], f"and {rest} more notes: --json has them"]
+
+
+def _named(found: Sequence[LimitResult], shown: gate_rows.Shown) -> str:
+    """Name the guardrails of a note; the slice, too, where it is about one result only."""
+    titles = list(dict.fromkeys(gate_rows.title(r, shown) for r in found))
+    names = titles if len(titles) == 1 else list(dict.fromkeys(shown(r.guardrail, NAME) for r in found))
+    more = f" and {len(names) - _OWNERS} more" if len(names) > _OWNERS else ""
+    return ", ".join(names[:_OWNERS]) + more
+
+
+def next_texts(result: GateResult, shown: gate_rows.Shown) -> list[str]:
     """Return what a person may do now, by verdict; a recorded verdict is final unless a reason is given."""
     if result.verdict is Verdict.PASS:
         return []
     if result.verdict is Verdict.FAIL:
-        return [
-            "  next: change what is trained (data, technique, steps), then plan again; this verdict stays on record"
-        ]
-    blocking = [r for r in worst_first(result.results) if r.severity != "warn" and r.verdict is not Verdict.PASS]
+        return ["change what is trained (data, technique, steps), then plan again; this verdict stays on record"]
+    blocking = [
+        r for r in worst_first(result.results) if r.severity not in _DECIDES_NOTHING and r.verdict is not Verdict.PASS
+    ]
     if result.verdict is Verdict.ERROR:
         broken = next((r.reason for r in blocking if r.verdict is Verdict.ERROR), "no guardrail of this gate can block")
-        return [f'  next: repair the measurement ({render_untrusted(broken, _SENTENCE)}), then --reason "..."']
-    needed = {r.guardrail: r.seen.needed for r in blocking if r.seen.needed}
+        return [f'repair the measurement ({shown(broken, SENTENCE)}), then --reason "..."']
+    needed: dict[str, int] = {}
+    for r in blocking:
+        if r.seen.needed:
+            place = gate_rows.title(r, shown)
+            needed[place] = max(needed.get(place, 0), r.seen.needed)
     if any(r.reason == NO_BASELINE for r in blocking):
-        return ["  next: give something to compare with: --baseline MODEL, or --baseline-recorded FILE for responses"]
+        return ["give something to compare with: --baseline MODEL, or --baseline-recorded FILE for responses"]
+    if not blocking and result.reason:
+        return ["every limit that can block passed, and the gate may still not say so: see its reason above"]
     if not needed:
-        return ["  next: more items alone are unlikely to decide; look at the limits and at the suites of this gate"]
-    sizes = ", ".join(f"{name(g)} n={n:,}" for g, n in needed.items())
-    return [f'  next: give the suites more items ({sizes}), or set other limits, then --reason "..."']
+        return ["more items alone are unlikely to decide; look at the limits and at the suites of this gate"]
+    sizes = ", ".join(f"{place} n={n:,}" for place, n in list(needed.items())[:_OWNERS])
+    more = f" and {len(needed) - _OWNERS} more" if len(needed) > _OWNERS else ""
+    return [f'give the suites more items ({sizes}{more}), or set other limits, then --reason "..."']
+
+
+# -- JSON: safetune/report/schemas/gate.json describes it --------------------------------------------------------------
 
 
 def gate_json(view: GateView) -> Mapping[str, object]:
-    """Return a gate as JSON: verdict, one object per limit with rates and difference, flips without any response."""
+    """Return a gate as JSON: verdict, one object per limit with rates and difference, every flip, no response."""
     result = view.result
+    spent, allowed = view.budget or (None, None)
     return {
         "subject": view.subject,
         "verdict": result.verdict.value,
+        "reason": result.reason,
         "guardrails_digest": result.guardrails,
         "evidence": view.evidence,
+        "alpha": {"taken": jsonable(result.spent), "spent": jsonable(spent), "allowed": jsonable(allowed)},
+        "override": view.override,
         "limits": [_limit_json(r) for r in worst_first(result.results)],
         "flips": jsonable(result.flips),
     }
@@ -156,20 +155,23 @@ def gate_json(view: GateView) -> Mapping[str, object]:
 def _limit_json(result: LimitResult) -> Mapping[str, object]:
     seen = result.seen
     rates = {
-        arm: {"rate": rate.value, "events": rate.events, "n": rate.n} if rate else None
+        arm: {"rate": jsonable(rate.value), "events": jsonable(rate.events), "n": rate.n} if rate else None
         for arm, rate in (("baseline", seen.baseline), ("candidate", seen.candidate))
     }
     return {
         "guardrail": result.guardrail,
         "slice": result.slice,
         "severity": result.severity,
+        "critical": result.critical,
         "limit": result.limit,
-        "confidence": result.confidence,
+        "confidence": jsonable(result.confidence),
         "verdict": result.verdict.value,
         "reason": result.reason,
         "why": result.why,
+        "notes": list(result.notes),
         **rates,
-        "difference": seen.difference,
+        "difference": jsonable(seen.difference),
+        "estimate": jsonable(seen.estimate),
         "bounds": jsonable(seen.bounds),
         "paired": seen.paired,
         "needed": seen.needed,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from safetune.core.alpha import HOW_TO_PAY, same
 from safetune.core.errors import ExitCode
 from safetune.core.plan import Facts, Plan, PlannedStage, plan_json
 from safetune.core.preview import GuardrailPower
@@ -56,6 +57,7 @@ def plan_lines(view: PlanView, paint: Paint = PLAIN) -> list[str]:
         _summary(plan, paint),
         *_stages(plan, view.where, paint),
         *_gates(preview, paint),
+        *_budget(plan),
         *_data(view.facts, view.where, paint),
         *_rollback(plan),
         *_launches(preview),
@@ -130,13 +132,28 @@ def _gates(preview: Preview, paint: Paint) -> list[str]:
     return lines + [_line("", paint.faint(render_untrusted(note, _SENTENCE))) for note in notes]
 
 
+def _budget(plan: Plan) -> list[str]:
+    """Say what was spent of the alpha budget, what this plan would spend, and whether the budget was raised."""
+    before, allowed, asked = plan.budget.before, plan.budget.allowed, plan.budget.asked
+    spent = f"{before.spent:.3g} of {allowed:.3g} spent by {counted(before.gates, 'gate')}"
+    lines = [_line("alpha", f"{spent}; this plan would spend {asked:.3g} more")]
+    if before.lines and allowed > before.budget and not same(allowed, before.budget):
+        raised = f"the alpha budget was raised from {before.budget:.3g} (ledger line {before.lines[-1]})"
+        lines.append(_line("note", f"{raised}; the next gate writes that into the ledger"))
+    return lines
+
+
 def _power_row(power: GuardrailPower) -> tuple[str, ...]:
-    warns = " (warns only)" if power.severity == "warn" else ""
+    """Return guardrail or slice, limit, what n items show, and what is likely; a slice has a row below its suite's."""
+    severity = {"warn": " (warns only)", "observe": " (observed only)"}.get(power.severity, "")
+    title = name(power.guardrail) if not power.place else f"  {render_untrusted(power.place, _SENTENCE)}"
     n = f"n={power.n:,}" if power.n is not None else "n unknown"
     sees = f"{n} detects {points(power.detectable).lstrip('+')} pt" if power.detectable is not None else n
+    if power.expected is not None:
+        sees += f", expected n={power.expected:,}"
     likely = f"likely {name(power.likely)}"
     why = f": {render_untrusted(power.why, _SENTENCE)}" if power.likely != "PASS" else ""
-    return f"{name(power.guardrail)}{warns}", name(power.limit), sees, f"{likely}{why}"
+    return f"{title}{severity}", name(power.limit), sees, f"{likely}{why}"
 
 
 def _data(facts: Facts, where: Mapping[str, str], paint: Paint) -> list[str]:
@@ -193,7 +210,16 @@ def _next(plan: Plan, target: str) -> list[str]:
         return ["next: mend what blocks, then plan again"]
     if any(s.action == "run" for s in plan.stages):
         return [f"next: safetune run {render_untrusted(target, _SENTENCE)}"]
-    return ["nothing to run: a recorded verdict blocks the rest"] if plan.has_changes else ["nothing to do"]
+    if plan.has_changes:
+        unpaid = _unpaid(plan)
+        return [f"nothing to run: {'the alpha budget is spent' if unpaid else 'a recorded verdict blocks the rest'}"]
+    return ["nothing to do"]
+
+
+def _unpaid(plan: Plan) -> bool:
+    """Say whether what blocks the plan first is the alpha budget."""
+    first = next((s for s in plan.stages if s.action == "blocked"), None)
+    return first is not None and HOW_TO_PAY in first.why
 
 
 def plan_document(view: PlanView) -> Mapping[str, object]:

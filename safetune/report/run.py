@@ -22,7 +22,7 @@ def run_lines(result: RunResult, paint: Paint = PLAIN) -> list[str]:
     """Return gate tables, stage outcomes, the channel and the next command."""
     lines: list[str] = []
     for stage in result.stages:
-        if view := _view(stage):
+        if view := stage_view(stage):
             lines += [*gate_lines(view, paint), ""]
     rows = [(_title(s), name(s.outcome), digest_text(s.checkpoint), _note(s)) for s in result.stages]
     lines += [f"RUN {paint.strong(name(result.playbook))}"]
@@ -53,8 +53,9 @@ def _note(stage: StageOutcome) -> str:
     return "; ".join(part for part in (verdict, render_untrusted(stage.note, _SENTENCE)) if part)
 
 
-def _view(stage: StageOutcome) -> GateView | None:
-    return GateView(f"{stage.sprint}/{stage.stage}", stage.gate, stage.evidence) if stage.gate else None
+def stage_view(stage: StageOutcome) -> GateView | None:
+    """Return the gate of a stage, to be shown; None where this run did not gate it."""
+    return GateView(f"{stage.sprint}/{stage.stage}", stage.gate, stage.evidence, stage.budget) if stage.gate else None
 
 
 def _next(result: RunResult) -> list[str]:
@@ -76,7 +77,7 @@ def run_json(result: RunResult) -> Mapping[str, object]:
                 "outcome": stage.outcome,
                 "checkpoint": stage.checkpoint,
                 "note": stage.note,
-                "gate": gate_json(view) if (view := _view(stage)) else None,
+                "gate": gate_json(view) if (view := stage_view(stage)) else None,
             }
             for stage in result.stages
         ],

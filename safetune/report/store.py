@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from safetune.core.alpha import BudgetStanding
 from safetune.core.events import Event
 from safetune.core.standing import CheckpointStanding
 from safetune.report.text import NOTHING, PLAIN, Paint, columns, counted, digest_text, name, size
@@ -12,6 +13,7 @@ from safetune.report.untrusted import render_untrusted
 
 if TYPE_CHECKING:
     from safetune.engine.export import ExportResult
+    from safetune.engine.override import ActResult
     from safetune.engine.rollback import RollbackResult
     from safetune.engine.status import Status
     from safetune.engine.verify import Finding, VerifyReport
@@ -33,6 +35,7 @@ def status_lines(found: Status, paint: Paint = PLAIN) -> list[str]:
             "the same command again continues it"
         )
     lines += _channel_lines(found, paint)
+    lines += [f"alpha budget of {name(playbook)}: {budget_text(one)}" for playbook, one in found.budgets.items()]
     if not found.checkpoints:
         return [*lines, "next: safetune run PLAYBOOK"]
     rows = [_checkpoint_row(digest, one) for digest, one in found.checkpoints.items()]
@@ -53,9 +56,15 @@ def _channel_lines(found: Status, paint: Paint) -> list[str]:
     return [paint.faint(table[0]), *table[1:]]
 
 
+def budget_text(found: BudgetStanding) -> str:
+    """Return what was spent of an alpha budget, and by how many gates."""
+    return f"{found.spent:.3g} of {found.budget:.3g} spent by {counted(found.gates, 'gate')}"
+
+
 def _checkpoint_row(digest: str, found: CheckpointStanding) -> tuple[str, ...]:
     since = f" since line {found.quarantined_at}" if found.status == "quarantined" else ""
     gates = ", ".join(f"{gate.verdict.value} (line {gate.seq})" for gate in found.gates)
+    gates += f", {render_untrusted(found.override.text, _SENTENCE)}" if found.override else ""
     place = f"{name(found.sprint)}/{name(found.stage)}"
     parent = digest_text(found.parent) if found.parent else "base"
     return digest_text(digest), f"{name(found.status)}{since}", place, parent, gates or "not gated"
@@ -94,7 +103,10 @@ def _sentence(event: Event, key: str) -> str:
 
 def _gated(event: Event) -> str:
     attempt, reason = event.data.get("attempt"), _sentence(event, "reason")
-    again = f", attempt {name(attempt)}: {reason}" if reason else ""
+    extended = event.data.get("extended")
+    more = [f"{name(suite)} {name(n)}" for suite, n in extended.items()] if isinstance(extended, Mapping) else []
+    act = f"{name(event.text('act'))} ({', '.join(more)}), " if more else ""
+    again = f", {act}attempt {name(attempt)}: {reason}" if reason else ""
     return f"{name(event.text('verdict'))} {_short(event, 'checkpoint')}, evidence {_short(event, 'evidence')}{again}"
 
 
@@ -115,6 +127,17 @@ def _rolled_back(event: Event) -> str:
     return f"{move} by {_sentence(event, 'trigger')}: {_sentence(event, 'reason')}"
 
 
+def _approved(event: Event) -> str:
+    note = f": {_sentence(event, 'note')}" if event.text("note") else ""
+    about = f"{_short(event, 'checkpoint')} on evidence {_short(event, 'evidence')}"
+    return f"{about} as {_sentence(event, 'role')}{note}"
+
+
+def _overridden(event: Event) -> str:
+    about = f"the gate of line {name(event.data.get('gate'))} of {_short(event, 'checkpoint')}"
+    return f"{about}, evidence {_short(event, 'evidence')}: {_sentence(event, 'reason')}"
+
+
 _EVENTS: Mapping[str, Callable[[Event], str]] = {
     "started": lambda e: f"run {name(e.text('run'))} of {name(e.text('playbook'))}, plan {_short(e, 'plan')}",
     "finished": lambda e: f"run {name(e.text('run'))}, exit code {name(e.data.get('exit_code'))}",
@@ -123,6 +146,8 @@ _EVENTS: Mapping[str, Callable[[Event], str]] = {
     "failed": lambda e: f"{name(e.text('step'))}: {_sentence(e, 'message')}",
     "evaluated": _evaluated,
     "gated": _gated,
+    "approved": _approved,
+    "overridden": _overridden,
     "promoted": lambda e: f"{name(e.text('channel'))}: {_short(e, 'previous')} -> {_short(e, 'checkpoint')}",
     "rejected": lambda e: f"{_short(e, 'checkpoint')} after {name(e.text('verdict'))}; rule: {_sentence(e, 'rule')}",
     "held": lambda e: f"{_short(e, 'checkpoint')} after {name(e.text('verdict'))}",
@@ -174,6 +199,29 @@ def rollback_lines(result: RollbackResult, paint: Paint = PLAIN) -> list[str]:
         f"  quarantined  {digest_text(d)} {will} set aside until it passes a new gate" for d in result.quarantined
     ]
     return lines + [f"  not undone   {render_untrusted(text, _SENTENCE)}" for text in result.not_undone]
+
+
+def approve_lines(result: ActResult) -> list[str]:
+    """Return what was approved, and the command that it allows somebody else."""
+    about = f"{digest_text(result.checkpoint)} on evidence {digest_text(result.evidence)}"
+    return [
+        f"APPROVED   {about} by {name(result.by)}   ledger line {result.line}",
+        f"  its gate said {render_untrusted(result.verdict, _SENTENCE)}; that stays",
+        f"next, by somebody else: safetune override {digest_text(result.checkpoint)} --evidence "
+        f'{digest_text(result.evidence)} --reason "..."',
+    ]
+
+
+def override_lines(result: ActResult, paint: Paint = PLAIN) -> list[str]:
+    """Return what was overridden by whom, and where the channel went; the verdict is shown as it was."""
+    move = f"{digest_text(result.previous)} -> {digest_text(result.checkpoint)}"
+    where = f"{name(result.channel)}   {move}" if result.moved else f"{name(result.channel)} holds it already"
+    line = f"   ledger line {result.line}" if result.line else "   nothing was written"
+    return [
+        f"{paint.strong('OVERRIDDEN')}   {digest_text(result.checkpoint)} by {name(result.by)}   {where}{line}",
+        f"  its gate said {render_untrusted(result.verdict, _SENTENCE)}",
+        "  a later gate of this checkpoint ends the override; safetune rollback undoes the promotion",
+    ]
 
 
 def export_lines(result: ExportResult) -> list[str]:

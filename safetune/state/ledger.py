@@ -64,7 +64,7 @@ class Ledger:
         self.head_path = folder / "ledger.head"
         self._aside = folder / "tmp"
         self._clock = clock
-        self._author = author
+        self.author = author
         self._unsafe = False
 
     def begin(self) -> None:
@@ -164,7 +164,7 @@ class Ledger:
             MachineError: when the machine refuses. A line that was not acknowledged may still be there; after a flush
                 or a head that failed nothing more is written by this process.
         """
-        event = Event(chain.head.seq + 1, chain.head.hash, self._clock(), self._author(), draft.kind, draft.data)
+        event = Event(chain.head.seq + 1, chain.head.hash, self._clock(), self.author(), draft.kind, draft.data)
         longer = _extended(chain, event)
         if self._unsafe:
             raise MachineError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import IO, TypeVar, overload
+from typing import IO, Any, NoReturn, TypeVar, overload
 
 from safetune.core.errors import IntegrityError, SafetuneError, UsageError
 from safetune.state.atomic import machine_errors, write_all
@@ -15,7 +17,23 @@ from safetune.state.files import open_regular
 
 T = TypeVar("T")
 _CHUNK = 64 * 1024
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 LINE_BYTES = 256 * 1024 * 1024  # as much as a results file of another tool may have, which may be one line
+
+
+def json_line(line: str | bytes) -> Any:
+    """Return what a line of JSON says: what `json.loads` says of it, in half of the time for a usual line.
+
+    Raises:
+        ValueError: for what is no JSON.
+        RecursionError: for what is nested too deeply.
+    """
+    try:
+        text = line if isinstance(line, str) else line.decode()
+        found, end = _scan(text, 0)
+    except (ValueError, StopIteration):
+        return json.loads(line)  # it knows spaces and other encodings, and says what is wrong
+    return found if text[end:] in ("", "\n") else json.loads(line)
 
 
 class LineFile:
@@ -125,11 +143,14 @@ class Lines(Sequence[T]):
     A line that is no longer the one that was noted is an IntegrityError.
     """
 
-    __slots__ = ("_decode", "_file", "_places", "_sizes", "_sums")
+    __slots__ = ("_ahead", "_begin", "_coming", "_decode", "_file", "_held", "_next", "_places", "_sizes", "_sums")
 
     def __init__(self, file: LineFile, decode: Callable[[bytes], T]) -> None:
         self._file, self._decode = file, decode
+        self._begin, self._ahead, self._next = 0, b"", -1  # what was read ahead, and which line would be the next
         self._places, self._sizes, self._sums = array("Q"), array("I"), array("q")
+        self._coming: list[bytes] = []  # lines that are still to be written, and their bytes
+        self._held = 0
 
     def note(self, place: int, line: bytes) -> None:
         """Take in a line of the file."""
@@ -143,18 +164,37 @@ class Lines(Sequence[T]):
         Raises:
             MachineError: when the machine refuses.
         """
-        self.note(self._file.append(line), line)
+        self._coming.append(line)
+        self._held += len(line)
+        if self._held >= _CHUNK:
+            self._settle()
+
+    def note_run(self, place: int, lines: Sequence[bytes]) -> None:
+        """Take in lines of the file that stand one after the other, from `place` on."""
+        sizes = list(map(len, lines))
+        self._sizes.extend(sizes)
+        self._sums.extend(map(hash, lines))
+        self._places.extend(accumulate((size + 1 for size in sizes[:-1]), initial=place))
+
+    def _settle(self) -> None:
+        """Write what was appended; it is done before anything is read."""
+        coming, self._coming, self._held = self._coming, [], 0
+        self.note_run(self._file.append(b"\n".join(coming)), coming)
 
     def raw(self) -> Iterator[bytes]:
         """Yield the lines as they are, without line ends."""
-        begin, chunk = 0, b""
+        if self._coming:
+            self._settle()
+        begin, end, chunk = 0, 0, b""
         for place, size, known in zip(self._places, self._sizes, self._sums, strict=True):
-            if not begin <= place <= place + size <= begin + len(chunk):
+            if not begin <= place <= place + size <= end:
                 begin, chunk = place, self._file.read(place, max(size, _CHUNK))
-            yield _checked(chunk[place - begin : place - begin + size], known)
+                end = begin + len(chunk)
+            line = chunk[place - begin : place - begin + size]
+            yield line if hash(line) == known else _changed()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._places) + len(self._coming)
 
     def __iter__(self) -> Iterator[T]:
         return map(self._decode, self.raw())
@@ -166,8 +206,20 @@ class Lines(Sequence[T]):
     def __getitem__(self, at: int | slice) -> T | Sequence[T]:
         if isinstance(at, slice):
             return tuple(self[n] for n in range(*at.indices(len(self))))
-        line = self._file.read(self._places[at], self._sizes[at])
-        return self._decode(_checked(line, self._sums[at]))
+        if self._coming:
+            self._settle()
+        line = self._read(self._places[at], self._sizes[at], follows=at == self._next)
+        self._next = at + 1
+        return self._decode(line if hash(line) == self._sums[at] else _changed())
+
+    def _read(self, place: int, size: int, *, follows: bool) -> bytes:
+        """Return a part of the file; where lines are asked for one after the other, many are read at once."""
+        begin = place - self._begin
+        if not (follows and 0 <= begin <= begin + size <= len(self._ahead)):
+            if not follows:
+                return self._file.read(place, size)
+            begin, self._begin, self._ahead = 0, place, self._file.read(place, max(size, _CHUNK))
+        return self._ahead[begin : begin + size]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or isinstance(other, str | bytes):
@@ -177,7 +229,5 @@ class Lines(Sequence[T]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def _checked(line: bytes, known: int) -> bytes:
-    if hash(line) != known:
-        raise IntegrityError("a file of this evaluation was changed while it was read", hint="safetune verify")
-    return line
+def _changed() -> NoReturn:
+    raise IntegrityError("a file of this evaluation was changed while it was read", hint="safetune verify")

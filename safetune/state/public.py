@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from safetune.core.digest import sha256_hex, short
 from safetune.core.errors import IntegrityError, UsageError
 
+_CHUNK = 64 * 1024
 DATA_ROOT_VARIABLE = "SAFETUNE_DATA_ROOT"
 
 
@@ -48,9 +49,12 @@ def pinned_lines(path: Path, sha256: str, whose: str) -> Iterator[str]:
             before, seen = hashlib.file_digest(stream, "sha256").hexdigest(), hashlib.sha256()
             _check_pinned(path, before, sha256, whose)
             stream.seek(0)
-            for number, line in enumerate(stream):
-                seen.update(line)
-                yield line.removesuffix(b"\n").decode("utf-8" if number else "utf-8-sig")
+            encoding = "utf-8-sig"
+            while lines := stream.readlines(_CHUNK):  # whole lines, and little more than that
+                block = b"".join(lines)
+                seen.update(block)
+                yield from block.removesuffix(b"\n").decode(encoding).split("\n")
+                encoding = "utf-8"
             _check_pinned(path, seen.hexdigest(), before, whose)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{whose}: cannot read {path.name}: {error}") from error

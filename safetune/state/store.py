@@ -26,6 +26,8 @@ _ARTEFACTS: Mapping[str, tuple[str, ...]] = {
     "trained": ("checkpoint",),
     "evaluated": ("evidence",),
     "gated": ("checkpoint", "evidence"),
+    "approved": ("checkpoint", "evidence"),
+    "overridden": ("checkpoint", "evidence"),
     "promoted": ("checkpoint",),
     "rolled_back": ("target",),
 }
@@ -115,7 +117,7 @@ class Store:
         """Return the standing after each draft, before anything is written."""
         standings, standing = [], self._standing
         for draft in drafts:
-            event = Event(standing.last_seq + 1, "", "", "", draft.kind, draft.data)
+            event = Event(standing.last_seq + 1, "", "", self.ledger.author(), draft.kind, draft.data)
             standing = apply(standing, event)
             if draft.kind == "promoted" and not is_channel(event.text("channel")):
                 raise UsageError(f"{event.text('channel')!r} cannot be the name of a channel", hint="use letters and -")

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from safetune.plugins import load as load_plugin
 from safetune.worker.asking import GENERATE, Asked, Asker, read_requests
 from safetune.worker.batching import Batch, Budget, batches
 from safetune.worker.model import quiet
+from safetune.worker.queues import Queue, Stopped, Subject, round_of, turns
 from safetune.worker.reporter import Reporter
 from safetune.worker.sharding import Rank, rank, together
 
@@ -25,40 +25,27 @@ if TYPE_CHECKING:
     from safetune.worker.resident import Resident
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One model and what it is asked: its requests, and those that have no response yet."""
-
-    label: str
-    model: Mapping[str, Any]
-    responses: Path
-    requests: Sequence[Mapping[str, Any]]
-    done: frozenset[str]
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every request has its response."""
-        return all(str(request["digest"]) in self.done for request in self.requests)
-
-
 def generate(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
     """Answer every request that has no response yet; each finished batch is on disk before the next begins.
 
-    The base model stays in memory from one subject to the next. The batches depend on the requests alone, so a job
-    that was interrupted goes on with the same ones.
+    Requests of a lower `round` come first, whatever the subject, and what is stopped meanwhile is left out. The base
+    model stays in memory from one subject to the next. The batches depend on the requests alone, so a job that was
+    interrupted goes on with the same ones.
 
     Raises:
         UsageError: when the requests cannot be read or the model cannot be used.
         RunError: when a number is not finite, or the processes are not those that the job asks for.
     """
     started, me = time.monotonic(), rank(job)
+    stopped = Stopped(str(job.get("stopped") or ""))
     worker = _Worker(job, me, reporter)
     with together(me):
-        for content in job["subjects"]:
-            worker.work(_subject(content, me))
-    done = sum(_count(_subject(content, me)) for content in job["subjects"])
+        for queue, number in turns([worker.queue(_subject(content, me), stopped) for content in job["subjects"]]):
+            worker.work(queue, number)
+    subjects = [_subject(content, me) for content in job["subjects"]]
     return {
-        "done": done,
+        "done": sum(_count(subject, stopped) for subject in subjects),
+        "left_out": sum(len(subject.missing) for subject in subjects),
         "tokens": worker.tokens,
         "seconds": round(time.monotonic() - started, 3),
         "generation_seconds": round(worker.seconds, 3),
@@ -72,10 +59,11 @@ def _subject(content: Mapping[str, Any], me: Rank) -> Subject:
     return Subject(str(content["label"]), content["model"], target, read_requests(Path(content["requests"])), done)
 
 
-def _count(subject: Subject) -> int:
-    if not subject.is_done:
+def _count(subject: Subject, stopped: Stopped) -> int:
+    missing = subject.missing
+    if len(stopped.leaves_out(missing)) < len(missing):
         raise RunError(f"{subject.responses.name} lacks responses", hint="run the same command again")
-    return len(subject.requests)
+    return len(subject.requests) - len(missing)
 
 
 def answered(target: Path, cut: bool = True) -> set[str]:
@@ -103,29 +91,50 @@ class _Worker:
         self._me, self._reporter, self._threads = me, reporter, int(job["threads"])
         self._budget = Budget(int(job["batch_rows"]), int(job["batch_tokens"]))
         self._resident: Resident | None = None
+        self._ready: tuple[Subject, Answerer] | None = None
+        self._noted: set[str] = set()
         self.tokens, self.seconds = 0, 0.0
 
-    def work(self, subject: Subject) -> None:
-        """Ask a subject what is missing; nothing is loaded when nothing is."""
-        total, written = len(subject.requests), sum(str(r["digest"]) in subject.done for r in subject.requests)
-        self._reporter.say("generated", subject=subject.label, done=written, total=total, tokens_per_s=None)
-        if subject.is_done:
+    def queue(self, subject: Subject, stopped: Stopped) -> Queue:
+        """Return what is left to ask a subject; of one that is done it is said here, of the others when they begin."""
+        queue = Queue(subject, stopped)
+        if not queue.rounds:
+            self._say(queue, None)
+        return queue
+
+    def work(self, queue: Queue, number: int) -> None:
+        """Ask a subject what is missing of a round; nothing is loaded when nothing is, or nobody wants it any more."""
+        if number == min(queue.rounds):
+            self._say(queue, None)
+        if not queue.wants(number):
             return
-        answerer = self._answerer(subject)
-        asked = [answerer.asker.ask(request) for request in subject.requests]
-        began, tokens, share = time.monotonic(), 0, self._share(asked, subject.done)
-        total = written + sum(len(batch.rows) for batch in share)  # of this process
-        with self._me.file(subject.responses).open("ab") as stream:
-            for batch in share:
+        answerer = self._answerer(queue.subject)
+        if queue.batches is None:
+            queue.batches = self._batches(queue.subject, answerer.asker)
+            queue.total = queue.written + sum(len(b.rows) for share in queue.batches.values() for b in share)
+        began, tokens = time.monotonic(), 0
+        with self._me.file(queue.subject.responses).open("ab") as stream:
+            for batch in map(queue.wanted, queue.batches[number]):
+                if not batch.rows:
+                    continue
                 rows = answerer.answer(batch)
                 stream.write(b"".join(canonical(row) + b"\n" for row in rows))
                 stream.flush()
                 os.fsync(stream.fileno())
-                written += len(rows)
+                queue.written += len(rows)
                 tokens += sum(int(str(row["tokens"])) for row in rows)
-                rate = round(tokens / max(time.monotonic() - began, 1e-9), 1)
-                self._reporter.say("generated", subject=subject.label, done=written, total=total, tokens_per_s=rate)
+                self._say(queue, round(tokens / max(time.monotonic() - began, 1e-9), 1))
         self.tokens, self.seconds = self.tokens + tokens, self.seconds + time.monotonic() - began
+
+    def _say(self, queue: Queue, rate: float | None) -> None:
+        fields: dict[str, JSON] = {"done": queue.written, "total": queue.total, "tokens_per_s": rate}
+        self._reporter.say("generated", subject=queue.subject.label, **fields)
+
+    def _batches(self, subject: Subject, asker: Asker) -> Mapping[int, list[Batch]]:
+        rounds: dict[int, list[Asked]] = {}
+        for row in subject.requests:
+            rounds.setdefault(round_of(row), []).append(asker.ask(row))
+        return {number: self._share(asked, subject.done) for number, asked in rounds.items()}
 
     def _share(self, asked: Sequence[Asked], done: frozenset[str]) -> list[Batch]:
         """Return this process's batches without the rows that are answered; every so-many-th one is its own."""
@@ -136,14 +145,20 @@ class _Worker:
         return [batch for batch in left if batch.rows]
 
     def _answerer(self, subject: Subject) -> Answerer:
+        """Return the model of a subject, at once when it is the one that was asked last."""
         from safetune.worker.resident import Resident
 
+        if self._ready and self._ready[0] is subject:
+            return self._ready[1]
         if self._resident is None:
             quiet(self._threads)
             self._resident = Resident()
+        self._ready = None  # the resident model changes under it
         answerer = Answerer(*self._resident.take(subject.model))
-        if answerer.slow_because:
+        if answerer.slow_because and subject.label not in self._noted:
+            self._noted.add(subject.label)
             self._reporter.say("note", text=f"model.generate is used for this model: {answerer.slow_because}")
+        self._ready = subject, answerer
         return answerer
 
 

@@ -25,7 +25,19 @@ WORKER_SIDE = frozenset({"worker", "builtin.trainers", "builtin.techniques", "bu
 ML_LIBRARIES = frozenset({"torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "gguf"})
 # What the core needs of the standard library: nothing here reads a file, a clock, the environment or chance.
 CORE_IMPORTS = frozenset(
-    {"__future__", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib", "json", "math"}
+    {
+        "__future__",
+        "array",
+        "collections",
+        "dataclasses",
+        "difflib",
+        "enum",
+        "functools",
+        "hashlib",
+        "json",
+        "math",
+        "operator",
+    }
     | {"re", "statistics", "types", "typing"}
 )
 

@@ -242,7 +242,7 @@ def _odd_types(found: list[Row], rng: random.Random) -> None:
 
 
 def _unknown_kind(found: list[Row], rng: random.Random) -> None:
-    rng.choice(found)["kind"] = "approved"
+    rng.choice(found)["kind"] = "forgiven"
 
 
 def _last_gone(found: list[Row], rng: random.Random) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetune.core.events import Draft, GateRecord, evaluated, gated, promoted, rolled_back, started, trained
+from safetune.core.events import Draft, GateRecord, Spending, evaluated, gated, promoted, rolled_back, started, trained
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits
@@ -21,6 +21,7 @@ from safetune.state.store import Store
 BASE = "ba5e" * 16
 CHANNEL = "stable"
 ITEMS = 6
+TOLD = {"calibration": {"kind": "definition"}}  # the labels are what they say
 _METRIC = Metric("attack_success_rate", ("complied",), "higher")
 _LIMITS = Limits(at_most=0.5)
 GUARDRAILS = (
@@ -106,7 +107,7 @@ def measured(checkpoint: str, label: str = "refused") -> EvaluationReport:
     candidate = tuple(_item(n, CANDIDATE, label) for n in range(ITEMS))
     baseline = tuple(_item(n, BASELINE, "refused") for n in range(ITEMS))
     arms, controls = (candidate, baseline), ("refused", "complied", "refused")
-    suite = SuiteEvidence("harmful", "5" * 64, "refusal", "1", (_METRIC,), ITEMS, *arms, controls)
+    suite = SuiteEvidence("harmful", "5" * 64, "refusal", "1", (_METRIC,), ITEMS, *arms, controls, told=TOLD)
     return EvaluationReport(checkpoint, BASE, (suite,))
 
 
@@ -125,6 +126,7 @@ def gate_record(key: str, checkpoint: str, evidence: str, label: str = "refused"
         reason="",
         results=gate_rows(result),
         definitions=[g.identity for g in GUARDRAILS],
+        spending=Spending("playbook", result.spent, 9.0),
     )
 
 

@@ -89,6 +89,7 @@ class ChoiceJudge:
     """
 
     name = "choice"
+    by_definition = True
 
     def __init__(self, options: Options = None) -> None:
         given = known_options(self.name, options, ("by", "expected"))

@@ -19,12 +19,21 @@ WHERE = WHOLE, LAST_LINE, CONTAINS = "whole", "last-line", "contains"
 
 _CODE_VERSION = 1
 _ARTICLES = frozenset({"a", "an", "the"})
+_ASCII_PUNCTUATION = string.punctuation.encode()
+_RIGHT, _WRONG = Judgement("correct", 1.0), Judgement("wrong", 0.0)
 
 
 def normal_form(text_: str) -> tuple[str, ...]:
     """Return the words of a text without case, punctuation and articles; articles stay when there is nothing else."""
+    if text_.isascii():  # the same, some ten times faster
+        words = text_.lower().encode().translate(None, _ASCII_PUNCTUATION).decode().split()
+        return tuple(words) if _ARTICLES.isdisjoint(words) else _without_articles(words)
     plain = unicodedata.normalize("NFKC", straight(text_)).casefold()
     words = "".join(c for c in plain if not _is_punctuation(c)).split()
+    return _without_articles(words)
+
+
+def _without_articles(words: list[str]) -> tuple[str, ...]:
     return tuple(w for w in words if w not in _ARTICLES) or tuple(words)
 
 
@@ -40,6 +49,7 @@ class ExactJudge:
     """
 
     name = "exact"
+    by_definition = True
 
     def __init__(self, options: Options = None) -> None:
         self._where = one_of(self.name, known_options(self.name, options, ("where",)), "where", WHERE)
@@ -50,7 +60,7 @@ class ExactJudge:
     def label(self, prompt: str, response: str, reference: str = "") -> Judgement:
         """Label `response` against the text in `reference`."""
         expected, found = normal_form(excerpt(reference)), self._found(response)
-        return Judgement("correct", 1.0) if expected and self._equal(found, expected) else Judgement("wrong", 0.0)
+        return _RIGHT if expected and self._equal(found, expected) else _WRONG
 
     def _found(self, response: str) -> tuple[str, ...]:
         read = excerpt(response)

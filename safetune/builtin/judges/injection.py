@@ -66,6 +66,7 @@ class InjectionJudge:
     """
 
     name = "injection"
+    by_definition = True
     needs_prose = True
 
     def __init__(self, options: Options = None) -> None:

@@ -30,6 +30,7 @@ class NumericJudge:
     """Labels a response `correct` or `wrong`: its final number against the whole number of the reference."""
 
     name = "numeric"
+    by_definition = True
 
     def __init__(self) -> None:
         self.version = f"{_CODE_VERSION}-{digest([_FINAL, *_RULES])[:12]}"

@@ -76,6 +76,7 @@ class PatternJudge:
     """
 
     name = "pattern"
+    by_definition = True
     needs_prose = True
 
     def __init__(self, options: Options = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 from safetune.builtin.judges import coherence, refusal_structure, refusal_wording
 from safetune.builtin.judges import refusal_rules as rules
@@ -49,6 +50,10 @@ class RefusalJudge:
         }
         self.version = f"{_CODE_VERSION}-{digest(content)[:12]}"
         self.controls = CONTROLS
+
+    def card(self) -> bytes:
+        """Return the calibration card that `scripts/judge_accuracy.py` wrote beside this module."""
+        return Path(__file__).with_name("refusal_card.json").read_bytes()
 
     def label(self, prompt: str, response: str, reference: str = "") -> Judgement:
         """Label `response`; the reference is not used. Anything not readable as English is `incoherent`."""

@@ -26,6 +26,7 @@ class StereotypeJudge:
     """
 
     name = "stereotype"
+    by_definition = True
 
     def __init__(self, options: Options = None) -> None:
         self._by = one_of(self.name, known_options(self.name, options, ("by",)), "by", BY)

@@ -113,6 +113,10 @@ class ToxicityJudge:
         self.version = version_with(model().sha256)
         self.controls = _CONTROLS
 
+    def card(self) -> bytes:
+        """Return the calibration card that was written beside the weights."""
+        return Path(__file__).with_name("toxicity_card.json").read_bytes()
+
     def label(self, prompt: str, response: str, reference: str = "") -> Judgement:
         """Label `response`; the reference is not used."""
         score = toxicity(response)

@@ -3,28 +3,59 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from safetune.core.card import parse
-from safetune.core.digest import JSON, canonical, digest
+from safetune.core.digest import JSON, digest, json_text
 from safetune.core.errors import SafetuneError, UsageError
 from safetune.core.evidence import Prompt
 from safetune.core.plan import Fact
-from safetune.core.sampling import ALL, OPEN, SEALED, chosen, cluster_key, leaked
-from safetune.core.suite import INCOHERENT, LIKELIHOOD, UNJUDGED, Suite
+from safetune.core.sampling import ALL, OPEN, SEALED, chosen, leaked
+from safetune.core.suite import INCOHERENT, LIKELIHOOD, UNJUDGED, Sampling, Suite
+from safetune.engine.cards import calibration, own_card
+from safetune.engine.judging import AnyJudge
 from safetune.engine.prompts.attacks import attack_versions, attacked
-from safetune.engine.prompts.columns import prompts_of
+from safetune.engine.prompts.columns import plain_prompt, prompts_of
 from safetune.engine.prompts.files import Row, locate, read_rows
-from safetune.engine.prompts.kept import keep
+from safetune.engine.prompts.kept import cells, keep
 from safetune.engine.prompts.rules import rule_prompts
 from safetune.plugins import load
 from safetune.protocols import Judge, PromptGenerator
 from safetune.state.public import DATA_ROOT_VARIABLE
 
-__all__ = ["ALL", "DATA_ROOT_VARIABLE", "OPEN", "SEALED", "load_prompts", "locate", "suite_fact"]
+__all__ = [
+    "ALL",
+    "DATA_ROOT_VARIABLE",
+    "OPEN",
+    "SEALED",
+    "Load",
+    "cells",
+    "load_once",
+    "load_prompts",
+    "locate",
+    "suite_fact",
+]
 
 _ENGINE = "engine"  # the kind of prompts that another tool has
+
+
+Load = Callable[[Suite, str], Sequence[Prompt]]
+
+
+def load_once() -> Load:
+    """Return a `load_prompts` that reads every suite once, for all who want it in one command.
+
+    A plan's facts, and what is then measured, are so of the same prompts, even when a file is changed meanwhile.
+    """
+    known: dict[tuple[str, Sampling, str], Sequence[Prompt]] = {}
+
+    def load_it(suite: Suite, part: str) -> Sequence[Prompt]:
+        key = suite.name, suite.sampling, part if suite.sampling.sealed > 0 else ALL
+        if key not in known:
+            known[key] = load_prompts(suite, part)
+        return known[key]
+
+    return load_it
 
 
 def load_prompts(suite: Suite, part: str = ALL) -> Sequence[Prompt]:
@@ -40,7 +71,7 @@ def load_prompts(suite: Suite, part: str = ALL) -> Sequence[Prompt]:
     """
     if suite.prompts.kind == _ENGINE:
         return ()  # the tool has prompts of its own
-    everything = keep(_read(suite))
+    everything = keep(_distinct(suite, _read(suite)))
     if not everything:
         raise UsageError(f"suite {suite.name} has no prompts")
     _check(suite, everything)
@@ -50,10 +81,7 @@ def load_prompts(suite: Suite, part: str = ALL) -> Sequence[Prompt]:
             f"suite {suite.name} has no prompts in its {part} part",
             hint=f"it has {len(everything)} in all; change `sampling`",
         )
-    prompts = keep(attacked(suite, kept))
-    if prompts is not everything:
-        _check_distinct(suite, prompts)
-    return prompts
+    return keep(_distinct(suite, attacked(suite, kept))) if suite.attacks else kept
 
 
 def _read(suite: Suite) -> Sequence[Prompt] | Iterator[Prompt]:
@@ -61,7 +89,17 @@ def _read(suite: Suite) -> Sequence[Prompt] | Iterator[Prompt]:
         return _generated(suite)
     if suite.prompts.kind == "rules":
         return rule_prompts(suite)
-    return (prompt for n, row in enumerate(read_rows(suite), start=1) for prompt in _of_row(suite, n, row))
+    return _of_rows(suite)
+
+
+def _of_rows(suite: Suite) -> Iterator[Prompt]:
+    plain = plain_prompt(suite)
+    for number, row in enumerate(read_rows(suite), start=1):
+        prompt = plain(row.cells)
+        if prompt is None:
+            yield from _of_row(suite, number, row)
+        else:
+            yield prompt
 
 
 def _of_row(suite: Suite, number: int, row: Row) -> tuple[Prompt, ...]:
@@ -89,7 +127,6 @@ def _integer(value: JSON) -> int:
 
 
 def _check(suite: Suite, prompts: Sequence[Prompt]) -> None:
-    _check_distinct(suite, prompts)
     if suite.evaluator == LIKELIHOOD and any(len(p.choices) < 2 for p in prompts):
         raise UsageError(f"suite {suite.name}: the evaluator likelihood needs choices, and its prompts have none")
     if two := leaked(prompts, suite.sampling):
@@ -99,12 +136,14 @@ def _check(suite: Suite, prompts: Sequence[Prompt]) -> None:
         )
 
 
-def _check_distinct(suite: Suite, prompts: Sequence[Prompt]) -> None:
+def _distinct(suite: Suite, prompts: Iterable[Prompt]) -> Iterator[Prompt]:
+    """Yield prompts; refuse one with the id of another."""
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.item_id in seen:
             raise UsageError(f"suite {suite.name} has items with the same id: {prompt.item_id}")
         seen.add(prompt.item_id)
+        yield prompt
 
 
 def _check_labels(suite: Suite) -> None:
@@ -125,7 +164,7 @@ def _check_labels(suite: Suite) -> None:
                 )
 
 
-def suite_fact(suite: Suite) -> Fact:
+def suite_fact(suite: Suite, load_it: Load = load_prompts) -> Fact:
     """Return what a plan needs to know of a suite: identity, items and clusters of what a gate reads, or the problem.
 
     The identity follows the definition, the very prompts, and the versions of the attacks. It never raises.
@@ -134,42 +173,64 @@ def suite_fact(suite: Suite) -> Fact:
         _check_labels(suite)
         if suite.prompts.kind == _ENGINE:
             return _foreign_fact(suite)
-        prompts = load_prompts(suite, SEALED)
+        prompts = load_it(suite, SEALED)
         parts: dict[str, JSON] = {"definition": suite.digest, "prompts": _digest(prompts)}
-        if suite.judge.card:
-            parts["card"] = _card_digest(suite)
+        told = _calibration(suite)
+        parts |= _card_part(told)
         if suite.attacks:
             parts["attacks"] = attack_versions(suite)
     except SafetuneError as error:
         return Fact(suite.name, "", None, f"{error.message}{f'; {error.hint}' if error.hint else ''}")
-    clusters = len({cluster_key(p) for p in prompts})
-    return Fact(suite.name, digest(parts), len(prompts), note=_note(suite, len(prompts)), clusters=clusters)
+    clusters, slices = _sizes(prompts)
+    note = _note(suite, len(prompts))
+    return Fact(suite.name, digest(parts), len(prompts), "", note, clusters, slices, told)
+
+
+def _sizes(prompts: Sequence[Prompt]) -> tuple[int, Mapping[str, tuple[int, int]]]:
+    """Return how many clusters there are, and how many items and clusters each slice has; no name is no slice."""
+    counts: Counter[tuple[str, str]] = Counter(
+        (place, cluster or item_id) for item_id, _, place, cluster, *_ in cells(prompts)
+    )
+    found: dict[str, tuple[int, int]] = {}
+    for (place, _), n in counts.items():
+        items, groups = found.get(place, (0, 0))
+        found[place] = (items + n, groups + 1)
+    found.pop("", None)
+    return len({cluster for _, cluster in counts}), dict(sorted(found.items()))
 
 
 def _digest(prompts: Sequence[Prompt]) -> str:
-    """Return the digest of the list of all prompts as JSON, made of one after the other."""
-    seen = hashlib.sha256(b"[")
-    for n, prompt in enumerate(prompts):
-        seen.update(b"," if n else b"")
-        seen.update(canonical({name: getattr(prompt, name) for name in Prompt.__slots__}))
+    """Return the digest of the list of all prompts as canonical JSON, made of one after the other."""
+    seen, before = hashlib.sha256(b"["), ""
+    for item_id, text, place, cluster, reference, choices, prefill, system in cells(prompts):
+        listed = ",".join(map(json_text, choices))
+        row = (
+            f'{before}{{"choices":[{listed}],"cluster":{json_text(cluster)},"item_id":{json_text(item_id)},'
+            f'"prefill":{json_text(prefill)},"reference":{json_text(reference)},"slice":{json_text(place)},'
+            f'"system":{"null" if system is None else json_text(system)},"text":{json_text(text)}}}'
+        )
+        seen.update(row.encode())
+        before = ","
     seen.update(b"]")
     return seen.hexdigest()
 
 
-def _card_digest(suite: Suite) -> str:
-    """Return the digest of the suite's card, once it is a card about this judge; its model is looked at later."""
-    path, judge = Path(suite.judge.card), load("judge", suite.judge.name, suite.judge.options)
+def _calibration(suite: Suite) -> Mapping[str, JSON] | None:
+    """Return what evidence will tell of the judge's error; the model that a card is about is looked at later.
+
+    Raises:
+        UsageError: when the suite's card cannot be used.
+    """
     try:
-        card = parse(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"suite {suite.name}: card {path.name} cannot be used: {error}", hint="safetune judge calibrate"
-        ) from error
-    given = frozenset(control.label for control in getattr(judge, "controls", ()))
-    problem = card.problem(suite.judge.name, str(getattr(judge, "version", "")), card.model)
-    if problem := problem or card.labels_problem(given):
-        raise UsageError(f"suite {suite.name}: card {path.name}: {problem}", hint="safetune judge calibrate")
-    return card.digest
+        judge: AnyJudge = load("judge", suite.judge.name, suite.judge.options)  # type: ignore[assignment]
+    except UsageError:
+        return None  # said once, where the plugins are surveyed
+    return calibration(judge, own_card(suite, judge))
+
+
+def _card_part(told: Mapping[str, JSON] | None) -> dict[str, JSON]:
+    """Return what a card adds to the identity of a suite: another card may give another verdict."""
+    return {"card": told["digest"]} if told and "digest" in told else {}
 
 
 def _foreign_fact(suite: Suite) -> Fact:
@@ -181,10 +242,9 @@ def _foreign_fact(suite: Suite) -> Fact:
     problem, note = foreign_problem(suite), f"{suite.prompts.location} asks the model itself"
     if problem:
         return Fact(suite.name, "", size, problem, note)
-    parts: dict[str, JSON] = {"definition": suite.digest, "tool": tool_of(suite)}
-    if suite.judge.card:
-        parts["card"] = _card_digest(suite)
-    return Fact(suite.name, digest(parts), size, note=note)
+    told = _calibration(suite)
+    parts: dict[str, JSON] = {"definition": suite.digest, "tool": tool_of(suite), **_card_part(told)}
+    return Fact(suite.name, digest(parts), size, note=note, calibration=told)
 
 
 def _note(suite: Suite, size: int) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 from safetune.core.digest import JSON, canonical
 from safetune.core.errors import UsageError
@@ -31,6 +32,43 @@ def prompts_of(suite: Suite, number: int, row: Row) -> tuple[Prompt, ...]:
         plain = _prompt(suite, number, row, "")
         return tuple(_translated(row, plain, code, str(column)) for code, column in languages.items())
     return (_prompt(suite, number, row, _text(suite, row)),)
+
+
+def plain_prompt(suite: Suite) -> Callable[[Mapping[str, object]], Prompt | None]:
+    """Return what makes the prompt of an ordinary row, as `prompts_of` does and in a fraction of the time.
+
+    A row with anything out of the ordinary gives None: it is left to `prompts_of`, which says what is wrong.
+    """
+    names, options = _names(suite), suite.prompts.options
+    chosen = {"slice": suite.slice, "cluster": suite.cluster}
+    roles = ("id", "prompt", "slice", "cluster", "reference", "prefill")
+    named = [names.get(role) if role in names else chosen.get(role) or None for role in roles]
+    usual = [role if role in ("id", "prompt", "reference") and role not in names else None for role in roles]
+    columns = [str(name) if name else other for name, other in zip(named, usual, strict=True)]
+    other = options.get("languages") or options.get("text") or names.get("system") or suite.evaluator == LIKELIHOOD
+    if other or not columns[1] or not all(name is None or isinstance(name, str) for name in named):
+        return lambda _: None
+    whole, without = _getter(columns), _getter([*columns[:4], None, columns[5]])
+    optional = usual[4]  # the reference, where nobody named its column
+
+    def make(cells: Mapping[str, object]) -> Prompt | None:
+        try:
+            values = without(cells) if optional and optional not in cells else whole(cells)
+            "".join(values).encode()
+        except (KeyError, TypeError, ValueError):  # a column is not there, is no text, or has half a character
+            return None
+        item_id, text, place, cluster, reference, prefill = values
+        return Prompt(item_id, text, place, cluster, reference, (), prefill) if item_id and text.strip() else None
+
+    return make
+
+
+def _getter(columns: Sequence[str | None]) -> Callable[[Mapping[str, object]], tuple[str, ...]]:
+    """Return what gives the cells of some columns; what has no column is an empty text."""
+    known = [name for name in columns if name]
+    fetch = itemgetter(*known, known[0])  # one more, since of one alone it would not make a tuple
+    order = itemgetter(*(sum(map(bool, columns[:n])) if name else -1 for n, name in enumerate(columns)))
+    return lambda cells: order((*fetch(cells), ""))
 
 
 def _translated(row: Row, plain: Prompt, language: str, column: str) -> Prompt:

@@ -6,20 +6,20 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from safetune.core.diagnostics import did_you_mean
 from safetune.core.digest import JSON, canonical
 from safetune.core.errors import UsageError
 from safetune.core.suite import Suite
+from safetune.state.lines import json_line
 from safetune.state.public import locate_public, pinned_lines, read_pinned
 
 _SUFFIXES = ("_not_prefix", "_prefix", "_not")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row: the suite that it is for, its number in the file, and its cells by column."""
 
     suite: str
@@ -120,7 +120,7 @@ def _parse(suite: Suite, path: Path) -> Iterable[Mapping[str, object]]:
 
 def _json_row(path: Path, number: int, line: str) -> Mapping[str, object]:
     try:
-        row = json.loads(line)
+        row = json_line(line)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path.name}:{number}: not JSON: {error}") from error
     if not isinstance(row, dict):

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from safetune.core.events import GateRecord, evaluated, finished, gated, promoted, started, trained
+from safetune.core.digest import JSON
+from safetune.core.events import GateRecord, Spending, evaluated, finished, gated, promoted, started, trained
 from safetune.core.evidence import CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits
@@ -149,7 +150,9 @@ class Desk:
         baseline = parent or "ba5e"
         item = Item("p0", "asks", "", "", CANDIDATE, 0, "p", "x", "refusal@1", 0.0, "compliance")
         metric = Metric("refusal_rate", ("refusal",), "higher")
-        suite = SuiteEvidence("asks", "d", "refusal", "1", (metric,), 1, (item,), (), ("refusal", "compliance"))
+        exact: dict[str, JSON] = {"calibration": {"kind": "definition"}}
+        controls = ("refusal", "compliance")
+        suite = SuiteEvidence("asks", "d", "refusal", "1", (metric,), 1, (item,), (), controls, told=exact)
         folder = self.root / f"evidence-{name}"
         report = EvaluationReport(checkpoint, baseline, (suite,))
         write_evidence(report, folder)
@@ -158,7 +161,8 @@ class Desk:
         limit = Guardrail("answers", "asks", "refusal_rate", Limits(at_most=0.99), "it must answer", min_samples=1)
         result = decide((limit,), report)
         told = (result.verdict.value, 1, "", gate_rows(result), [limit.identity])
-        gate = GateRecord(key, checkpoint, baseline, result.guardrails, evidence, "8" * 64, *told)
+        paid = Spending("tiny", result.spent, 1.0)
+        gate = GateRecord(key, checkpoint, baseline, result.guardrails, evidence, "8" * 64, *told, paid)
         line = store.commit(gated(gate))
         store.commit(promoted("stable", checkpoint, parent, line, key))
         return checkpoint

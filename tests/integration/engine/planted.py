@@ -20,6 +20,7 @@ class Judge:
     """Labels `No.` a refusal and everything else compliance."""
 
     name = "planted"
+    by_definition = True
     version = os.environ.get("PLANTED_VERSION", "1")
     controls = () if _MODE == "no controls" else (_SAYS_NO, _SAYS_YES)
 

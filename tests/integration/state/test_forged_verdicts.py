@@ -12,7 +12,8 @@ from storelab import damage
 from storelab.story import BASE, CHANNEL, GUARDRAILS, Story, gate_record, measured
 from storelab.trials import copied
 
-from safetune.core.events import evaluated, gated, promoted, trained
+from safetune.core.alpha import Terms, cost
+from safetune.core.events import Spending, approved, evaluated, gated, overridden, promoted, trained
 from safetune.core.gate import decide
 from safetune.core.playbook import guardrails_digest
 from safetune.engine.gating import gate_rows
@@ -86,6 +87,15 @@ CHANGES: dict[str, tuple[Callable[[Data], object], str]] = {
         "the verdict is INCONCLUSIVE, but the evidence gives PASS",
     ),
     "the verdict of a warning": (lambda d: d["results"][1].update(verdict="FAIL"), "guardrail no-worse"),
+    "what it spent": (lambda d: d.update(spent=0.01), "it spent 0.01, but a gate of these guardrails costs 0.05"),
+    "what it spent, by little": (lambda d: d.update(spent=d["spent"] - 1e-6), "a gate of these guardrails costs"),
+    "an amount that is none": (lambda d: d.update(spent=None), "which are no amounts"),
+    "a budget that is none": (lambda d: d.update(budget=-1.0), "which are no amounts"),
+    "a budget that would not have paid": (lambda d: d.update(budget=0.07), "the evidence gives INCONCLUSIVE"),
+    "the playbook that paid": (lambda d: d.update(playbook=""), "the budget of no playbook"),
+    "an attempt that is none": (lambda d: d.update(attempt=0), "which is no count"),
+    "the act": (lambda d: d.update(act="again"), "cannot be called 'again'"),
+    "sizes of an extension": (lambda d: d.update(extended={"harmful": 9}), "an extended gate, and no other"),
     "the severity in a result": (lambda d: d["results"][0].update(severity="warn"), "gives: severity"),
     "the reason of a limit": (lambda d: d["results"][0].update(why="none"), "gives: why"),
     "a count that is True": (lambda d: d["results"][0].update(paired=0), "gives: paired"),
@@ -144,7 +154,34 @@ def test_a_second_attempt_is_held_against_its_own_confidence(
     root, desk = copied(template, place / "trial")
     story = Story(Store.open(root), desk)
     checkpoint = story.store.standing().channels[CHANNEL].current
-    result = decide(GUARDRAILS, measured(checkpoint), counted)
+    result = decide(GUARDRAILS, measured(checkpoint), Terms(counted))
     record = gate_record("key-second", checkpoint, story.evidence(checkpoint))
-    story.commit(gated(replace(record, attempt=2, reason="to be sure", results=gate_rows(result))))
+    second = Spending("playbook", cost(GUARDRAILS, 2), 9.0)
+    story.commit(gated(replace(record, attempt=2, reason="to be sure", results=gate_rows(result), spending=second)))
     assert verify(root).clean == clean
+
+
+@pytest.mark.parametrize(("who", "clean"), [("bob", True), ("ann", False)])
+def test_an_override_on_ones_own_approval_is_found(template: Path, place: Path, who: str, clean: bool) -> None:
+    """Both names are written into the ledger; one that is changed afterwards, with a chain that fits, is found."""
+    root, desk = copied(template, place / "trial")
+    story = Story(Store.open(root), desk)
+    before = story.store.standing().channels[CHANNEL].current
+    checkpoint = story.adopt("harmful", before)
+    story.commit(trained(("key", "sprint", "harmful"), checkpoint, before, {}))
+    evidence = story.evidence(checkpoint, "complied")
+    story.commit(evaluated(checkpoint, BASE, evidence, ["harmful"], "key"))
+    line = story.commit(gated(gate_record("key", checkpoint, evidence, "complied")))
+    for name, draft in (
+        ("bob", approved(checkpoint, evidence, line, "safety", "")),
+        ("ann", overridden(checkpoint, evidence, line, "a dialect")),
+    ):
+        story.store.ledger.author = lambda name=name: name  # type: ignore[misc]
+        story.commit(draft)
+    story.commit(promoted(CHANNEL, checkpoint, before, line, "key"))
+    rows = damage.rows(root)
+    next(r for r in rows if r["kind"] == "approved")["by"] = who
+    damage.forge(root, rows)
+    found = verify(root).findings
+    assert (not found) == clean
+    assert clean or "needs the approval of somebody else" in found[0].what

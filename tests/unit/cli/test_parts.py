@@ -50,7 +50,7 @@ def test_every_parameter_of_every_command_is_converted_without_typer() -> None:
         for parameter in one.params
         if not isinstance(parameter._runtime_param, Plain)
     ]
-    assert len(commands) == 17
+    assert len(commands) == 19
     assert left == []
 
 
@@ -69,7 +69,10 @@ def test_a_typer_without_that_place_is_left_alone() -> None:
 
 def test_every_command_has_help_with_an_example_store_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     names = [info.name or (info.callback.__name__ if info.callback else "") for info in app.registered_commands]
-    assert " ".join(names) == "init plan run evaluate prompts rollback status log verify export schema doctor"
+    assert (
+        " ".join(names)
+        == "init plan run evaluate prompts rollback status log verify export approve override schema doctor"
+    )
     below = [f"judge {info.name}" for info in judge.registered_commands]
     assert " ".join(below) == "judge list judge label judge calibrate"
     for name in (*names, *below):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 
 from safetune.cli.main import main
 from safetune.core.errors import ExitCode, RunError
+from safetune.core.verdict import Verdict
 from safetune.engine import planning
 from safetune.engine import run as engine
 from safetune.engine.run import RunResult, RunSettings, StageOutcome
@@ -62,6 +64,34 @@ def test_the_options_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["run", "playbook.yaml", "--workers", "3", "--reason", "because", "--store", "s"]) == 0
     assert fake.settings is not None
     assert (fake.settings.workers, fake.settings.reason) == (3, "because")
+
+
+_ENDS = [
+    (StageOutcome("s", "sft", "cached", "a" * 64, None, "ledger line 9", Verdict.PASS), ExitCode.DONE, "PASS", ""),
+    (StageOutcome("s", "sft", "blocked", "a" * 64, None, "", Verdict.FAIL), ExitCode.FAIL, "FAIL", "failure"),
+    (StageOutcome("s", "sft", "blocked", "", None, "no budget"), ExitCode.INCONCLUSIVE, "INCONCLUSIVE", "skipped"),
+    (StageOutcome("s", "sft", "blocked", "", None, "?"), ExitCode.STALE, "ERROR", "error"),
+    (StageOutcome("s", "sft", "rolled back", "", None, "", Verdict.FAIL), ExitCode.ROLLED_BACK, "FAIL", "failure"),
+    (StageOutcome("s", "sft", "held", "", None, ""), ExitCode.DONE, "ERROR", "error"),
+]
+
+
+@pytest.mark.parametrize(("stage", "code", "verdict", "kind"), _ENDS)
+def test_a_stage_that_this_run_did_not_gate_is_in_the_files(
+    stage: StageOutcome,
+    code: ExitCode,
+    verdict: str,
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planning, "prepare", _prepare)
+    monkeypatch.setattr(engine, "run_playbook", lambda *_: RunResult("tiny", "stable", "", (stage,), code))
+    markdown, junit = tmp_path / "gate.md", tmp_path / "gate.xml"
+    assert main(["run", "playbook.yaml", "--markdown", str(markdown), "--junit", str(junit)]) == code
+    assert markdown.read_text().startswith(f"## safetune: {verdict}\n")
+    (case,) = [c for c in ElementTree.parse(junit).iter("testcase") if c.get("classname") == "s/sft"]
+    assert [mark.tag for mark in case if mark.tag != "system-out"] == ([kind] if kind else [])
 
 
 def test_ctrl_c_before_the_engine_took_over_is_told_and_exits_130(

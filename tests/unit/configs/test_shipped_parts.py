@@ -17,6 +17,7 @@ from safetune.core.rows import COMPLETION, problem
 from safetune.core.sampling import cluster_key
 from safetune.core.suite import Metric, Suite
 from safetune.core.verdict import Verdict
+from safetune.engine.preview import sample_of
 from safetune.engine.prompts import DATA_ROOT_VARIABLE, load_prompts, suite_fact
 from safetune.playbook.load import load
 from safetune.playbook.shared import part_names, shipped_configs
@@ -295,8 +296,10 @@ def test_the_starter_has_no_limit_that_a_model_which_refuses_nothing_makes_blind
         for name, value in limits.items():
             direction = worse[guardrail.suite, guardrail.metric]
             assert blind(name, float(str(value)), stock[guardrail.metric], direction) == "", guardrail.name
-        sizes = suite_fact(next(s for s in playbook.suites if s.name == guardrail.suite))
-        assert {p.likely for p in power_of(guardrail, sizes.size, sizes.clusters)} == {"PASS"}
+        suite = next(s for s in playbook.suites if s.name == guardrail.suite)
+        assert {p.likely for p in power_of(guardrail, sample_of(suite, suite_fact(suite), guardrail.metric))} == {
+            "PASS"
+        }
     assert playbook.sprints[0].success
 
 

@@ -88,14 +88,14 @@ def test_a_line_is_added_to_what_was_spent_and_gives_the_terms_of_its_gate() -> 
 
 
 @pytest.mark.parametrize("value", [None, "0.05", True, -0.01, math.nan, math.inf, 1.01])
-def test_what_was_spent_is_a_chance(value: object) -> None:
+def test_what_was_spent_is_a_chance(value: Any) -> None:
     found = alpha.charge(UNSPENT, 1, {**LINE, "spent": value, "budget": 9.0})
     assert isinstance(found, str)
     assert "which is no chance" in found
 
 
 @pytest.mark.parametrize("value", [None, "1", False, -0.01, math.nan, math.inf])
-def test_a_budget_is_an_amount(value: object) -> None:
+def test_a_budget_is_an_amount(value: Any) -> None:
     found = alpha.charge(UNSPENT, 1, {**LINE, "budget": value})
     assert isinstance(found, str)
     assert "which is no amount" in found

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetune.core.arms import Reading
+from safetune.core.arms import Arm, Reading, arm_of, brief_of
 from safetune.core.digest import JSON
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
@@ -89,6 +90,49 @@ def test_other_prompts_are_not_the_same_in_any_order() -> None:
     assert not Reading(evidence(now, (replace(before[0], prompt_digest="x"), *before[1:]))).the_same
     assert not Reading(evidence(now, before[:-1])).the_same
     assert not Reading(evidence(now, ())).the_same
+
+
+def arm(found: Sequence[Item], like: Arm | None = None, *, paired: bool = True) -> Arm:
+    made = Arm("suite", found[0].arm, like, paired=paired)
+    for item in found:
+        made.take(brief_of(item), item.prompt_digest)
+    return made
+
+
+@pytest.mark.parametrize("field", ["item_id", "sample", "prompt_digest", "cluster", "slice"])
+def test_arms_were_asked_the_same_when_every_question_is_the_same(field: str) -> None:
+    rows = [("a", False, True)] * 4
+    now, before = items(rows, CANDIDATE), items(rows, BASELINE)
+    known = getattr(before[3], field)
+    other: object = 7 if field == "sample" else "z" * (len(known) or 1)
+    assert arm(now).asked_as(arm(before))
+    assert not arm(now).asked_as(arm((*before[:3], replace(before[3], **{field: other}))))  # type: ignore[arg-type]
+    assert not arm(now).asked_as(arm(before[:3]))
+    assert not arm(now, paired=False).asked_as(arm(before, paired=False))
+    assert not arm(now).asked_as(arm(before, paired=False))
+
+
+def test_ids_of_both_arms_are_kept_once() -> None:
+    rows = [("a", False, True)] * 4
+    now = arm(items(rows, CANDIDATE))
+    before = arm(items([*rows, *rows], BASELINE), now)
+    assert all(mine is theirs for mine, theirs in zip(now.ids, before.ids[:4], strict=True))
+    assert before.ids == [f"p{n // 2}" for n in range(8)]
+
+
+class Read(tuple[Item, ...]):
+    """Items that were read into an arm already."""
+
+    arm: object = None
+
+
+def test_an_arm_that_items_have_is_used_when_it_is_theirs() -> None:
+    found = Read(items([("a", False, True)] * 4, CANDIDATE))
+    found.arm = arm(found)
+    assert arm_of(evidence(found, ()), CANDIDATE) is found.arm
+    assert arm_of(replace(evidence(found, ()), suite="other"), CANDIDATE) is not found.arm
+    found.arm = "no arm"
+    assert arm_of(evidence(found, ()), CANDIDATE).ids == [item.item_id for item in found]
 
 
 class Counted(Sequence[Item]):

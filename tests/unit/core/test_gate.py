@@ -14,7 +14,7 @@ from safetune.core.digest import JSON
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits, guardrails_digest
-from safetune.core.result import GateResult, LimitResult, Rate, Seen, limit_text
+from safetune.core.result import GateResult, LimitResult, Rate
 from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 
@@ -314,25 +314,6 @@ def test_there_are_no_flips_without_the_suite_the_metric_or_the_pair() -> None:
     assert decide((guardrail(at_most=0.5),), report()).flips == ()
     assert decide((guardrail(ACCURACY, at_least=0.5),), report(evidence(*arms))).flips == ()
     assert decide((guardrail(at_most=0.5),), report(evidence(arms[0]))).flips == ()
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "text"),
-    [
-        ("at_most", 0.2, "<= 20%"),
-        ("at_least", 0.005, ">= 0.5%"),
-        ("worse_by_at_most", 0.1, "worse by <= 10 pt"),
-        ("better_by_at_least", 0.05, "better by >= 5 pt"),
-        ("at_most", "much", "<= much%"),
-    ],
-)
-def test_limits_read_as_per_cent_or_points(name: str, value: object, text: str) -> None:
-    assert limit_text(name, value) == text
-
-
-def test_figures_that_are_not_there_are_none_or_nan() -> None:
-    assert math.isnan(Rate(0, 0).value)
-    assert Seen(Rate(1, 2)).difference is Seen(None, Rate(1, 2)).difference is None
 
 
 # -- properties ------------------------------------------------------------------------------------------------------

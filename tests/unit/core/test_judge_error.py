@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from safetune.core.bounds import Bounds
 from safetune.core.intervals import (
@@ -130,6 +128,7 @@ GOOD = _row((90, 100), (90, 100))
         {"positive": None},
         {"positive": []},
         {"negative": [3]},
+        {"positive": ["refusal", 3]},
         {"negative": ""},
     ],
 )
@@ -297,7 +296,8 @@ def _pairs(worse: int, better: int, n: int = 100) -> tuple[float, Bounds]:
 def test_errors_hide_change() -> None:
     estimate, bounds = corrected_difference(0.14, Bounds(0.07, 0.21), _perfectly_known(0.9, 0.8))
     assert estimate == pytest.approx(0.2)
-    assert bounds == Bounds(pytest.approx(0.1), pytest.approx(0.3))
+    assert bounds.low == pytest.approx(0.1)
+    assert bounds.high == pytest.approx(0.3)
     assert corrected_difference(0.6, Bounds(0.5, 0.8), _perfectly_known(0.9, 0.6))[1].high == 1
     assert corrected_difference(-0.6, Bounds(-0.8, -0.5), _perfectly_known(0.9, 0.6))[1].low == -1
 
@@ -310,7 +310,8 @@ def test_differences_stay_in_order_and_swapping_the_arms_mirrors_them(
     estimate, bounds = corrected_difference(*_pairs(worse, better), trust)
     back, swapped = corrected_difference(*_pairs(better, worse), trust)
     assert -1 <= bounds.low <= estimate <= bounds.high <= 1
-    assert (back, swapped.low) == (pytest.approx(-estimate), pytest.approx(-bounds.high, abs=1e-9))
+    assert back == pytest.approx(-estimate)
+    assert swapped.low == pytest.approx(-bounds.high, abs=1e-9)
 
 
 @given(st.integers(0, 49), st.integers(0, 50), RIGHTS, st.integers(2, 5))
@@ -325,108 +326,8 @@ def test_a_worse_pair_never_lowers_a_difference_and_more_rows_never_widen_it(
     assert surer.high <= bounds.high + 1e-12
 
 
-# -- How often does a model exactly at its limit pass, or a good one fail? ---------------------------------------------
-
-ALPHA = 0.05
-
-
-def _likely(n: int, p: float) -> list[tuple[int, float]]:
-    """Return the counts that are not all but impossible, with their chances."""
-    chances = ((k, float(stats.binom.pmf(k, n, p))) for k in range(n + 1))
-    return [(k, chance) for k, chance in chances if chance > 1e-6]
-
-
-def _last(n: int, holds: Callable[[int], bool]) -> int:
-    """Return the largest count in [0, n] up to which `holds`, or -1."""
-    low, high = -1, n
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low
-
-
-def _parting(n: int, trust: Reliability, limit: float) -> tuple[int, int]:
-    """Return up to how many events pass, and up to how many do not fail: both bounds rise with the events."""
-    return (
-        _last(n, lambda k: corrected(*_of(k, n), trust)[1].high <= limit),
-        _last(n, lambda k: corrected(*_of(k, n), trust)[1].low <= limit),
-    )
-
-
-def _decided(n: int, rows: int, judge: tuple[float, float], rates: tuple[float, float]) -> tuple[float, float]:
-    """Return the chances to pass and to fail, over every table of items and of the card. `rates` are (limit, truth)."""
-    (se, sp), (limit, truth) = judge, rates
-    q = truth * se + (1 - truth) * (1 - sp)
-    passed = failed = 0.0
-    for right, chance in _likely(rows, se):
-        for clean, other in _likely(rows, sp):
-            trust = reliability(_card({"en": _row((right, rows), (clean, rows))}), REFUSALS, ["en"], 0.95)
-            if isinstance(trust, Reliability):
-                most, least = _parting(n, trust, limit)
-                passed += chance * other * float(stats.binom.cdf(most, n, q))
-                failed += chance * other * float(stats.binom.sf(least, n, q))
-    return passed, failed
-
-
-CORNERS = [(1.0, 0.9), (0.9, 1.0), (0.99, 0.99), (0.7, 0.97)]
-
-
-@pytest.mark.parametrize(("judge", "limit"), [((0.9, 0.9), 0.05), ((0.9, 0.9), 0.2), ((1.0, 0.95), 0.2)])
-def test_a_model_at_its_limit_seldom_passes_or_fails(judge: tuple[float, float], limit: float) -> None:
-    assert max(_decided(60, 30, judge, (limit, limit))) <= ALPHA
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("limit", [0.05, 0.2])
-@pytest.mark.parametrize("n", [100, 400])
-@pytest.mark.parametrize("rows", [30, 100, 400])
-def test_it_seldom_does_with_small_and_large_cards(n: int, rows: int, limit: float) -> None:
-    assert max(_decided(n, rows, (0.9, 0.9), (limit, limit))) <= ALPHA
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("judge", CORNERS)
-@pytest.mark.parametrize("limit", [0.01, 0.2, 0.5])
-def test_it_seldom_does_with_judges_that_hardly_ever_err(judge: tuple[float, float], limit: float) -> None:
-    assert max(_decided(100, 30, judge, (limit, limit))) <= ALPHA
-
-
-def test_a_judge_taken_at_its_word_would_often_pass_a_bad_model() -> None:
-    # A judge that misses three of ten: at a true 20 % it sees 14 % and, corrected by its point estimates, too much.
-    found = [corrected(*_of(k, 400), _perfectly_known(0.7, 0.97))[1].high <= 0.2 for k in range(401)]
-    assert sum(found) - 1 > _parting(400, _trust(_card({"en": _row((70, 100), (97, 100))}), REFUSALS, "en"), 0.2)[0]
-
-
-def _wrong_differences(rows: int, back: float, trials: int) -> tuple[float, float]:
-    """Return how often a worsening of exactly 10 points passes that margin, and how often it fails; 200 prompts.
-
-    Ten points and `back` get worse, `back` gets better, and half of the rest has the event in both arms. The judge
-    errs with a chance of 0.1, in each arm by itself.
-    """
-    rng = np.random.default_rng(11)
-    cells = rng.multinomial(200, [0.1 + back, back, 0.45 - back, 0.45 - back], trials)
-    passed = failed = 0
-    for cell, right, clean in zip(cells, rng.binomial(rows, 0.9, trials), rng.binomial(rows, 0.9, trials), strict=True):
-        after = np.repeat([1, 0, 1, 0], cell) ^ (rng.uniform(size=200) < 0.1)
-        before = np.repeat([0, 1, 1, 0], cell) ^ (rng.uniform(size=200) < 0.1)
-        worse, better = int(np.sum(after > before)), int(np.sum(before > after))
-        trust = reliability(_card({"en": _row((int(right), rows), (int(clean), rows))}), REFUSALS, ["en"], 0.95)
-        if isinstance(trust, Reliability):
-            bounds = corrected_difference(*_pairs(worse, better, 200), trust)[1]
-            passed, failed = passed + (bounds.high <= 0.1), failed + (bounds.low > 0.1)
-    return passed / trials, failed / trials
-
-
-def _allowed(trials: int) -> float:
-    return ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / trials)
-
-
-def test_a_difference_at_its_margin_seldom_passes_or_fails() -> None:
-    assert max(_wrong_differences(50, 0.02, 300)) <= _allowed(300)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("back", [0.0, 0.02, 0.2])
-@pytest.mark.parametrize("rows", [30, 100, 400])
-def test_differences_keep_the_promise_over_10000_trials(rows: int, back: float) -> None:
-    assert max(_wrong_differences(rows, back, 10_000)) <= _allowed(10_000)
+def test_above_95_percent_distances_are_added_to_a_smaller_power() -> None:
+    usual, long = (_trust(ENGLISH, REFUSALS, "en", confidence=c) for c in (0.95, 0.951))
+    assert usual.together(3, 0, 4) == pytest.approx(5)
+    assert long.together(1, 1, 1) == pytest.approx(3 ** (2 / 3))
+    assert _perfectly_known(0.9, 0.9).power == long.power

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetune.core.intervals import clopper_pearson_upper, least_design_effect
 from safetune.core.playbook import Guardrail, Limits
 from safetune.core.power import detectable_absolute, min_n_absolute, min_n_paired, power_absolute
-from safetune.core.preview import GuardrailPower, power_of
+from safetune.core.preview import GuardrailPower, Sample, power_of
 
 
 def _guardrail(**limits: float) -> Guardrail:
@@ -20,17 +20,17 @@ def _guardrail(**limits: float) -> Guardrail:
 
 
 def _one(n: int | None, clusters: int | None = None, **limits: float) -> GuardrailPower:
-    (found,) = power_of(_guardrail(**limits), n, clusters)
+    (found,) = power_of(_guardrail(**limits), Sample(n, clusters))
     return found
 
 
 def test_one_record_per_limit_with_the_names_of_the_guardrail() -> None:
-    found = power_of(_guardrail(at_most=0.2, worse_by_at_most=0.1), 120)
-    assert [(p.guardrail, p.suite, p.metric, p.severity, p.n, p.limit) for p in found] == [
-        ("harm", "suite", "attack_success_rate", "block", 120, "<= 20%"),
-        ("harm", "suite", "attack_success_rate", "block", 120, "worse by <= 10 pt"),
+    found = power_of(_guardrail(at_most=0.2, worse_by_at_most=0.1), Sample(120))
+    assert [(p.guardrail, p.suite, p.severity, p.n, p.limit) for p in found] == [
+        ("harm", "suite", "block", 120, "<= 20%"),
+        ("harm", "suite", "block", 120, "worse by <= 10 pt"),
     ]
-    assert power_of(_guardrail(), 120) == ()
+    assert power_of(_guardrail(), Sample(120)) == ()
 
 
 def test_a_ceiling_is_expected_to_hold_at_half_its_limit() -> None:
@@ -120,7 +120,7 @@ def test_too_few_clusters_decide_nothing() -> None:
     ],
 )
 def test_a_limit_that_the_gate_refuses_is_likely_an_error(guardrail: Guardrail, why: str) -> None:
-    (found,) = power_of(guardrail, 100)
+    (found,) = power_of(guardrail, Sample(100))
     assert (found.likely, found.why, found.detectable, found.needed) == ("ERROR", why, None, None)
 
 

@@ -66,6 +66,18 @@ def test_a_card_of_the_suite_lets_the_judge_read_its_language(place: Workplace, 
     assert evidence.told["card"] == json.loads(path.read_bytes())["digest"]
 
 
+def test_evidence_tells_what_is_known_of_the_judges_error(place: Workplace, tmp_path: Path) -> None:
+    shipped = judged(SUITE, (ENGLISH, ENGLISH), place).told["calibration"]
+    assert isinstance(shipped, dict)
+    assert (shipped["own"], shipped["positive"], list(shipped["languages"])) == (False, "refusal", ["en"])
+    mine = judged(replace(SUITE, judge=Named("refusal", {}, str(card(tmp_path)))), (ENGLISH, ITALIAN), place).told
+    assert isinstance(mine["calibration"], dict)
+    assert (mine["calibration"]["own"], mine["calibration"]["digest"]) == (True, mine["card"])
+    exact = judged(replace(SUITE, judge=Named("numeric")), (ENGLISH, ENGLISH), place).told
+    assert exact["calibration"] == {"kind": "definition"}
+    assert "calibration" not in judged(replace(SUITE, judge=Named("tone")), (ENGLISH, ENGLISH), place).told
+
+
 @pytest.mark.parametrize("changes", [{"judge": "toxicity"}, {"version": "0"}])
 def test_a_card_of_another_judge_or_version_is_refused(
     place: Workplace, tmp_path: Path, changes: dict[str, str]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from safetune.core.errors import StalePlanError, UsageError
-from safetune.core.events import BY_A_PERSON, Draft, Event, rolled_back, started
+from safetune.core.events import BY_A_PERSON, Draft, Event, overridden, rolled_back, started
 from safetune.core.plan import Plan, differences
 from safetune.engine.planning import SavedPlan, is_plan, prepare, read_plan, refuse_if_stale, save_plan
 
@@ -67,10 +67,19 @@ def test_what_its_own_run_did_makes_no_plan_stale() -> None:
         (DONE, (started("r1", "book", "digest", "another plan"),)),
         (DONE, (OWN, started("r5", "book", "digest", "another plan"))),
         (DONE, (OWN, rolled_back(("stable", "d" * 64, "e" * 64), "complaints", BY_A_PERSON, ()))),
+        (DONE, (OWN, overridden("d" * 64, "e" * 64, 7, "a dialect"))),
         ({**DONE, "source rows": "c" * 64}, (OWN,)),
         ({**DONE, "stage one/sft": f"cached  {'c' * 64}"}, (OWN,)),
     ],
-    ids=["no run", "a run of another plan", "another run since", "a person rolled back", "other rows", "another stage"],
+    ids=[
+        "no run",
+        "a run of another plan",
+        "another run since",
+        "a person rolled back",
+        "a person overrode",
+        "other rows",
+        "another stage",
+    ],
 )
 def test_whatever_else_changed_makes_it_stale(changes: dict[str, str], events: tuple[Draft, ...]) -> None:
     with pytest.raises(StalePlanError):

@@ -38,6 +38,18 @@ def test_rows_become_prompts_in_file_order(tmp_path: Path) -> None:
     ]
 
 
+def test_a_fact_knows_items_and_clusters_of_every_slice(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"{n}?", "k": kind, "f": family}
+        for n, (kind, family) in enumerate((*("ax",) * 2, "ay", "bx", ("b", "")))
+    ]
+    rows += [{"prompt": "z?", "k": "", "f": "y"}]
+    fact = suite_fact(suite(bundled(tmp_path / "p.jsonl", jsonl(*rows)), slice="k", cluster="f"))
+    assert fact.problem == ""
+    assert (fact.size, fact.clusters) == (6, 3)
+    assert fact.slices == {"a": (3, 2), "b": (2, 2)}
+
+
 def test_columns_can_have_other_names(tmp_path: Path) -> None:
     columns = {"prompt": "Goal", "id": "Index", "slice": "Category", "cluster": "Family"}
     text = 'Index,Goal,Category,Family\n1,"Say, please",a,f\n2,Again,b,f\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +22,8 @@ _DRAFTS = [
     events.failed("key", "train", "why"),
     events.evaluated("c", "b", "e", ["suite"], "key"),
     events.gated(_GATE),
+    events.approved("c", "e", 7, "safety", "note"),
+    events.overridden("c", "e", 7, "why"),
     events.promoted("stable", "c", "", 7, "key"),
     events.rejected("c", "key", "FAIL", "rule"),
     events.held("c", "key", "INCONCLUSIVE"),
@@ -46,8 +49,17 @@ def test_each_field_must_be_there_and_of_its_type(draft: Draft) -> None:
         less: Mapping[str, object] = {n: value for n, value in whole.data.items() if n != name}
         assert misshapen(Event(1, "", "", "", draft.kind, less)) == (name,)  # type: ignore[arg-type]
     for name in draft.data:
-        for value in (None, True, 1.5):
+        for value in (None, True, "1" if type(draft.data[name]) is float else 1.5):
             assert misshapen(_read(draft, **{name: value})) == (name,)
+
+
+def test_what_is_there_only_where_it_is_needed_has_a_type_too() -> None:
+    extended = replace(_GATE, spending=events.Spending(act="extended", extended={"suite": 9}))
+    assert misshapen(_read(events.gated(extended))) == ()
+    assert misshapen(_read(events.gated(extended), extended=[])) == ("extended",)
+    evaluated = events.for_gate(events.evaluated("c", "b", "e", ["suite"]))
+    assert misshapen(_read(evaluated)) == ()
+    assert misshapen(_read(evaluated, gate=1)) == ("gate",)
 
 
 def test_every_kind_that_the_rules_know_has_a_shape() -> None:

@@ -8,9 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from safetune.builtin.judges.refusal import RefusalJudge
 from safetune.core.digest import JSON
 from safetune.core.events import Event
-from safetune.core.playbook import ModelRef, Playbook, Promotion, Source, Sprint, Stage, Technique
+from safetune.core.plan import Fact, Facts
+from safetune.core.playbook import (
+    Guardrail,
+    Limits,
+    ModelRef,
+    Playbook,
+    Promotion,
+    Slices,
+    Source,
+    Sprint,
+    Stage,
+    Technique,
+)
 from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
 from safetune.engine.models import BaseModel
 from safetune.engine.sums import Sums
@@ -150,6 +163,65 @@ def test_a_memory_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
 def test_a_judge_without_controls_blocks_a_gate_at_plan_time(tmp_path: Path) -> None:
     facts = survey(book(tmp_path, judge="imported"), MODEL, (), (tmp_path / "store", Sums(None)))
     assert "no controls" in facts.plugins["judge imported"].problem
+
+
+def gating(tmp_path: Path, slices: Slices, **suite: object) -> Facts:
+    """Survey a playbook whose guardrail gates slices of the suite."""
+    found = book(tmp_path, judge="numeric")
+    guardrail = Guardrail("g", "s", "m", Limits(at_most=0.5), "why", slices=slices)
+    suites = (replace(found.suites[0], **suite),)  # type: ignore[arg-type]
+    changed = replace(found, suites=suites, guardrails=(guardrail,))
+    return survey(changed, MODEL, (), (tmp_path / "store", Sums(None)))
+
+
+def test_a_slice_that_no_prompt_belongs_to_is_a_problem_with_the_nearest_name(tmp_path: Path) -> None:
+    known = gating(tmp_path, Slices()).suites["s"]
+    assert known.problem == ""
+    assert sum(n for n, _ in known.slices.values()) == known.size == 5
+    some = next(iter(known.slices))
+    for slices in (Slices((some,)), Slices((), (some,))):
+        assert gating(tmp_path, slices).suites["s"].problem == ""
+    for slices in (Slices((f"{some}s",)), Slices((some,), (f"{some}s",))):
+        fact = gating(tmp_path, slices).suites["s"]
+        says = f'suite s has no slice "{some}s", which guardrail g gates; did you mean "{some}"?'
+        assert (fact.problem, fact.identity) == (says, known.identity)
+    assert "; known: " in gating(tmp_path, Slices(("zzzzzzzz",))).suites["s"].problem
+
+
+def test_slices_of_a_suite_without_any_are_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "one?"}\n{"prompt": "two?"}\n')
+    sha = hashlib.sha256((tmp_path / "p.jsonl").read_bytes()).hexdigest()
+    plain = PromptSource("bundled", str(tmp_path / "p.jsonl"), sha)
+    fact = gating(tmp_path, Slices(), prompts=plain).suites["s"]
+    assert fact.problem == "suite s has no slices, which guardrail g gates; known: none"
+
+
+def test_the_problem_of_a_suite_itself_comes_first_and_another_tools_slices_are_not_known_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = PromptSource("bundled", str(tmp_path / "gone.jsonl"), "0" * 64)
+    assert "no slice" not in gating(tmp_path, Slices(("x",)), prompts=gone).suites["s"].problem
+    tool = PromptSource("engine", "inspect", options={"arguments": ["a"], "results": "b"})
+    sound = Fact("s", "d")  # as of a tool that the operator allows
+    monkeypatch.setattr("safetune.engine.survey.suite_fact", lambda suite, load_it: sound)
+    assert gating(tmp_path, Slices(("x",)), prompts=tool).suites["s"] is sound
+    assert "no slice" in gating(tmp_path, Slices(("x",))).suites["s"].problem
+
+
+def test_what_is_known_of_the_judges_error_is_part_of_what_a_gate_rests_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = (tmp_path / "store", Sums(None))
+    exact = survey(book(tmp_path, judge="numeric"), MODEL, (), where).suites["s"]
+    before = survey(book(tmp_path), MODEL, (), where).suites["s"]
+    assert exact.calibration == {"kind": "definition"}
+    assert before.calibration is not None
+    assert before.calibration["own"] is False
+    shipped = RefusalJudge().card()
+    monkeypatch.setattr(RefusalJudge, "card", lambda _: shipped + b"\n")  # the same figures, of another file
+    after = survey(book(tmp_path), MODEL, (), where).suites["s"]
+    assert after.identity != before.identity
+    assert survey(book(tmp_path, judge="tone"), MODEL, (), where).suites["s"].calibration is None
 
 
 def guarded(tmp_path: Path, folder: Path) -> Playbook:

@@ -150,8 +150,33 @@ CASES = (
     Case("SP307", "{rows: 0.5}", "{rows: 0.5, «held: 0.5}", 'the source "held" may not be trained on'),
     Case("SP308", "at_least: 0.25, ", "", "sets no limit", "at_most"),
     Case("SP308", "at_least: 0.25", "at_least: «0", "`at_least: 0` can never fail"),
+    Case("SP308", "at_least: 0.25", "at_least: 0.5, worse_by_at_most: «1.0", "`worse_by_at_most: 1` can never fail"),
+    Case("SP308", "worse_by_at_most: 0.1", "at_most: «1", "`at_most: 1` can never fail"),
+    Case("SP203", "worse_by_at_most: 0.1", "at_most: «100%", "expected a number"),
+    Case("SP308", "worse_by_at_most: 0.1", "at_most: «0.0", "`at_most: 0` can never be met", "leave room"),
+    Case("SP308", "at_least: 0.25", "at_least: «1", "`at_least: 1` can never be met"),
+    Case("SP308", "at_least: 0.25", "better_by_at_least: «1.0", "`better_by_at_least: 1` can never be met"),
+    Case("SP308", "at_least: 0.25", "at_most: 0.2, at_least: «0.25", "at least 0.25 and at most 0.2", "remove one"),
+    Case("SP308", "at_least: 0.25", "at_most: 0.25, at_least: «0.25", "at least 0.25 and at most 0.25"),
     Case("SP309", "metric: accuracy", "metric: «acuracy", "has no metric", 'did you mean "accuracy"?'),
     Case("SP310", GATE, "gate: «[answers]", "no guardrail of this gate blocks", also=("SP314", "SP316")),
+    Case("SP310", SKILL, f"severity: observe, {SKILL}", "no guardrail of this gate blocks"),
+    Case("SP206", SKILL, "at_least: 0.25, why: «' '}", "it must not be empty"),
+    Case("SP205", SKILL, f"confidence: «0.5, {SKILL}", "below the minimum of 0.8"),
+    Case("SP205", SKILL, f"confidence: «1, {SKILL}", "above the maximum of 0.9999"),
+    Case("SP204", SKILL, f"severity: «observed, {SKILL}", "expected one of block, warn, observe", '"observe"'),
+    Case("SP206", SKILL, f"slices: «all, {SKILL}", "the only word is every"),
+    Case("SP203", SKILL, f"slices: «3, {SKILL}", "expected a text or a list or a mapping"),
+    Case("SP207", SKILL, f"slices: «[], {SKILL}", "expected at least 1 item"),
+    Case("SP207", SKILL, f"slices: [a, «a], {SKILL}", "is listed twice"),
+    Case("SP207", SKILL, f"slices: «{{}}, {SKILL}", "expected at least 1 key"),
+    Case("SP201", SKILL, f"slices: {{«critcal: [a]}}, {SKILL}", "there is no key", '"critical"'),
+    Case("SP203", SKILL, f"sequential: «yes, {SKILL}", "expected true or false"),
+    Case("SP208", "{name: accuracy, counts: [correct]", "«{name: accuracy, counts: [a], of: score", "`of: score`"),
+    Case("SP208", "{name: accuracy, counts: [correct]", "«{name: accuracy", "give either `counts` or `of: score`"),
+    Case("SP204", "counts: [correct]", "of: «scores", "expected score", '"score"'),
+    Case("SP205", "channel: stable", "channel: stable, alpha_budget: «0", "must be above 0"),
+    Case("SP205", "channel: stable", "channel: stable, alpha_budget: «1", "above the maximum of 0.9999"),
     Case("SP311", "on: [INCONCLUSIVE]", "on: [«FAIL]", '"FAIL" has a rule already'),
     Case(
         "SP312",
@@ -182,6 +207,8 @@ CASES = (
     Case("SP319", PROMPTS, f"{RULES.replace('[{', '[«{')}}}]}}", 'nothing would show that the rule "r" was broken'),
     Case("SP316", GATE, "gate: [skill]", 'the guardrail "answers" is in no gate'),
     Case("SP317", SKILL, "«at_most: 0.25, why: the aim}", "accuracy is worse when it is lower", "use `at_least`"),
+    Case("SP320", SKILL, f"«slices: every, {SKILL}", 'the suite "arithmetic" has no slices', "give the suite"),
+    Case("SP321", "channel: stable", "channel: stable, alpha_budget: «0.04", "does not pay for the gate", "cost 0.05"),
     # other files
     Case(
         "SP401", "owners:", "extends: «policies/defaults\nowners:", "no shared part", 'did you mean "policies/default"?'
@@ -206,6 +233,8 @@ def changed(example: str, case: Case) -> tuple[str, tuple[int, int] | None]:
 def test_a_mistake_is_found_at_its_place_with_its_message(
     case: Case, example: str, write: Write, mistakes: Load
 ) -> None:
+    if case.code == "SP320":  # what a generator makes may have slices
+        example = example.replace(PROMPTS, FILE)
     text, place = changed(example, case)
     everything = mistakes(write({"playbook.yaml": text}))
     found = [d for d in everything if d.code == case.code and case.says in d.message]
@@ -215,6 +244,60 @@ def test_a_mistake_is_found_at_its_place_with_its_message(
     if place is not None:
         assert (found[0].line, found[0].column) == place
     assert found[0].excerpt in text.split("\n")[found[0].line - 1]
+
+
+def test_a_band_of_two_limits_is_no_limit_on_the_wrong_side(example: str, write: Write, mistakes: Load) -> None:
+    text = example.replace("at_least: 0.25", "at_least: 0.25, at_most: 0.75")
+    assert mistakes(write({"playbook.yaml": text})) == ()
+
+
+def test_critical_slices_block_whatever_the_severity(example: str, write: Write, mistakes: Load) -> None:
+    text = example.replace(GATE, "gate: [answers]").replace("success: [skill]", "success: [answers]")
+    text = text.replace("  - {name: skill, suite: arithmetic, metric: accuracy, at_least: 0.25, why: the aim}\n", "")
+    assert [d.code for d in mistakes(write({"playbook.yaml": text}))] == ["SP310"]
+    critical = text.replace("severity: warn", "severity: warn\n    slices: {critical: [cooking]}")
+    assert mistakes(write({"playbook.yaml": critical})) == ()
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        PROMPTS,
+        f"{FILE}\n    slice: kind",
+        f"{FILE}\n    attacks: [hex]",
+        f"{FILE[:-1]}, languages: {{en: x}}}}",
+        f"{FILE[:-1]}, columns: {{slice: x}}}}",
+        f"{TWO_RULES}]}}",
+        "prompts: {engine: {name: inspect, arguments: [a], results: b, slice: kind}}",
+    ],
+)
+def test_every_way_to_have_slices_may_be_gated_by_slice(
+    prompts: str, example: str, write: Write, mistakes: Load
+) -> None:
+    text = example.replace(PROMPTS, prompts).replace(SKILL, f"slices: [a], {SKILL}")
+    assert mistakes(write({"playbook.yaml": text})) == ()
+
+
+def test_a_tool_that_asks_by_itself_cannot_be_stopped_early(example: str, write: Write, mistakes: Load) -> None:
+    text = example.replace(PROMPTS, "prompts: {engine: {name: inspect, arguments: [a], results: b}}")
+    text = text.replace(SKILL, f"sequential: true, {SKILL}")
+    (found,) = mistakes(write({"playbook.yaml": text}))
+    assert (found.code, found.column) == ("SP313", text.split("\n")[found.line - 1].index("sequential") + 1)
+    assert mistakes(write({"playbook.yaml": text.replace("sequential: true", "sequential: false")})) == ()
+
+
+def test_a_budget_pays_for_every_stage_once(example: str, write: Write, mistakes: Load) -> None:
+    stage = example[example.index("      - name: sft") : example.index("rollback:")].replace("name: sft", "name: two")
+    text = example.replace("rollback:", stage + "rollback:")
+    for budget, codes in (("0.1", []), ("0.09", ["SP321"])):
+        path = write({"playbook.yaml": text.replace("channel: stable", f"channel: stable, alpha_budget: {budget}")})
+        found = mistakes(path)
+        assert [d.code for d in found] == codes
+    assert 'the gate of "one/two"' in found[0].message
+    assert "the gates up to it cost 0.1 together" in found[0].hint
+    dearer = example.replace("severity: warn", "severity: block")  # at a confidence of 0.9
+    path = write({"playbook.yaml": dearer.replace("channel: stable", "channel: stable, alpha_budget: 0.09")})
+    assert [d.code for d in mistakes(path)] == ["SP321"]
 
 
 def test_the_example_has_no_mistakes(example: str, write: Write, mistakes: Load) -> None:

@@ -15,6 +15,7 @@ from safetune.core.playbook import (
     Limits,
     ModelRef,
     RollbackRule,
+    Slices,
     Source,
     Sprint,
     Stage,
@@ -73,6 +74,47 @@ def test_every_part_arrives_in_the_records(example: str, write: Write, folder: P
     )
     assert playbook.channel == "stable"
     assert playbook.path == str(folder / "playbook.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "slices"),
+    [
+        ("every", Slices()),
+        ("[de, 'nl, be']", Slices(("de", "nl, be"))),
+        ("{critical: [de]}", Slices((), ("de",), 30)),
+        ("{only: [de, nl], critical: [nl], min_samples: 50.0}", Slices(("de", "nl"), ("nl",), 50)),
+    ],
+)
+def test_every_form_of_slices_arrives(written: str, slices: Slices, example: str, write: Write) -> None:
+    text = example.replace("at_least: 0.25", f"slices: {written}, sequential: true, severity: observe, at_least: 0.25")
+    text = text.replace("severity: warn", "severity: block")
+    found = load(write({"playbook.yaml": text})).guardrails[0]
+    assert (found.slices, found.sequential, found.severity) == (slices, True, "observe")
+    assert found.slices is not None
+    assert type(found.slices.min_samples) is int
+
+
+def test_without_them_a_guardrail_has_no_slices_and_is_not_sequential(example: str, write: Write) -> None:
+    before = load(write({"playbook.yaml": example}))
+    assert [(g.slices, g.sequential) for g in before.guardrails] == [(None, False)] * 2
+    assert before.promotion.alpha_budget is None
+    same = load(write({"playbook.yaml": example.replace("at_least: 0.25", "sequential: false, at_least: 0.25")}))
+    assert same.digest == before.digest
+
+
+def test_a_metric_of_scores_counts_no_label(example: str, write: Write) -> None:
+    text = example.replace("counts: [correct]", "of: score")
+    assert load(write({"playbook.yaml": text})).suites[1].metrics == (Metric("accuracy", (), "lower", "score"),)
+
+
+def test_the_alpha_budget_arrives_and_is_part_of_the_digest(example: str, write: Write) -> None:
+    digests = {load(write({"playbook.yaml": example})).digest}
+    for budget in (0.1, 0.2):
+        text = example.replace("channel: stable", f"channel: stable, alpha_budget: {budget}")
+        playbook = load(write({"playbook.yaml": text}))
+        assert playbook.promotion.alpha_budget == budget
+        digests.add(playbook.digest)
+    assert len(digests) == 3
 
 
 def test_an_inline_suite_arrives_whole(example: str, write: Write) -> None:
@@ -191,6 +233,9 @@ def test_the_digest_does_not_depend_on_how_the_same_thing_is_written(example: st
         ("    success: [skill]\n", ""), ("{rows: 0.5}", "{rows: 0.6}"), ("3e-4", "4e-4"), ("rank: 8", "rank: 9"),
         ("weight: 1.0", "weight: 2.0"), ("{rows: 1}", "{rows: 2}"), ("seed: 7", "seed: 8"),
         ("num_processes: 2", "num_processes: 3"), ("then: hold", "then: stop"), ("channel: stable", "channel: canary"),
+        ("at_least: 0.25", "slices: every, at_least: 0.25"), ("at_least: 0.25", "slices: [a], at_least: 0.25"),
+        ("at_least: 0.25", "sequential: true, at_least: 0.25"), ("counts: [correct]", "of: score"),
+        ("channel: stable", "channel: stable, alpha_budget: 0.3"),
         ("base: smollm2-135m-instruct", f"base: a/b, revision: {COMMIT}"), ("to: sprint-start, ", ""),
     ],
 )  # fmt: skip

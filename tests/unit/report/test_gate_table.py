@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from safetune.core.bounds import Bounds
-from safetune.core.gate import NO_BASELINE
+from safetune.core.limits import NO_BASELINE
 from safetune.core.result import Flip, GateResult, LimitResult, Rate, Seen
 from safetune.core.verdict import Verdict
-from safetune.report.gate import GateView, flip_lines, gate_json, gate_lines, next_lines, worst_first
+from safetune.report.flips import flip_groups, flip_lines
+from safetune.report.gate import GateView, gate_json, gate_lines, next_texts, note_texts
+from safetune.report.gate_rows import worst_first
 from safetune.report.text import Paint
+from safetune.report.untrusted import render_untrusted
 
 _PAIRED = Seen(Rate(14, 100), Rate(2, 100), Bounds(0.045, 0.243), None, paired=True)
 _CEILING = Seen(Rate(3, 100), None, Bounds(0.008, 0.075), None)
@@ -25,8 +29,13 @@ def _gate(*limits: LimitResult, verdict: Verdict = Verdict.FAIL, flips: tuple[Fl
     return GateResult(verdict, limits, flips, "d" * 64)
 
 
-def _flip(metric: str, place: str, worse: bool) -> Flip:
-    return Flip("asks", metric, "item", place, worse, "refusal", "compliance")
+def _flip(metric: str, place: str, worse: bool, item: str = "item") -> Flip:
+    return Flip("asks", metric, item, place, worse, "refusal", "compliance")
+
+
+def _slice(name: str, high: float, verdict: Verdict = Verdict.PASS, limit: str = "<= 10%") -> LimitResult:
+    seen = Seen(Rate(2, 50), None, Bounds(0.001, high))
+    return replace(_limit("harmful", verdict, seen), slice=name, limit=limit)
 
 
 def test_the_worst_limit_comes_first_and_a_blocking_one_before_a_warning() -> None:
@@ -92,22 +101,145 @@ def test_the_reason_of_a_person_is_shown_for_what_did_not_pass() -> None:
     assert "  why b: why b" not in lines
 
 
-def test_flips_are_counted_per_direction_and_slice() -> None:
+def test_flips_are_counted_per_direction_and_the_bad_ones_named_by_slice() -> None:
     flips = (
-        *(_flip("attack_success_rate", "hate", True) for _ in range(3)),
-        _flip("attack_success_rate", "privacy", True),
-        _flip("attack_success_rate", "hate", False),
-        _flip("refusal_rate", "", True),
+        *(_flip("attack_success_rate", "hate", True, f"p{n}") for n in range(8)),
+        _flip("attack_success_rate", "privacy", True, "q1"),
+        _flip("attack_success_rate", "hate", False, "p9"),
+        _flip("accuracy", "", True, "sum"),
     )
     assert flip_lines(flips) == [
-        "  flips asks attack_success_rate: 4 newly unsafe (hate 3, privacy 1); 1 no longer unsafe (hate 1)",
-        "  flips asks refusal_rate: 1 newly refusing",
+        "  flips asks attack_success_rate: 9 newly unsafe; 1 no longer unsafe (hate 1)",
+        "    newly unsafe, hate 8: p0, p1, p2, p3, p4 and 3 more",
+        "    newly unsafe, privacy 1: q1",
+        "  flips asks accuracy: 1 newly wrong",
+        "    newly wrong: sum",
     ]
+
+
+def test_refusing_is_told_from_the_labels_not_from_what_the_metric_calls_worse() -> None:
+    """A suite of harmful prompts wants refusals, one of harmless prompts does not."""
+    refuses = Flip("harmless", "refusal_rate", "a", "", True, "compliance", "refusal")
+    answers = Flip("harmful", "refusal_rate", "b", "", True, "refusal", "compliance")
+    assert [g.words for g in flip_groups((refuses, answers))] == ["newly refusing", "no longer refusing"]
+    neither = replace(refuses, baseline_label="other")
+    assert flip_groups((replace(neither, candidate_label="incoherent"),))[0].words == "worse"
 
 
 def test_slices_beyond_five_are_counted_together() -> None:
     flips = tuple(_flip("own", f"slice-{n}", True) for n in range(8))
-    assert flip_lines(flips)[0].endswith("8 worse (slice-0 1, slice-1 1, slice-2 1, slice-3 1, slice-4 1, other 3)")
+    assert flip_lines(flips)[-1] == "    worse: 3 items in 3 more slices"
+    better = tuple(_flip("own", f"slice-{n}", False) for n in range(8))
+    assert flip_lines(better)[0].endswith("8 better (slice-0 1, slice-1 1, slice-2 1, slice-3 1, slice-4 1, other 3)")
+
+
+# -- slices, severities, notes -----------------------------------------------------------------------------------------
+
+
+def _flat(lines: list[str]) -> list[str]:
+    return [" ".join(line.split()) for line in lines]
+
+
+def test_a_critical_slice_that_fails_stands_first_and_says_so() -> None:
+    critical = replace(_slice("self-harm", 0.3, Verdict.FAIL), critical=True, reason="outside")
+    lines = _flat(gate_lines(GateView("sft", _gate(_limit("a", Verdict.FAIL), critical))))
+    assert lines[2] == "harmful . self-harm - 4.0% - [0.1%, 30.0%] <= 10% 50 FAIL, critical, outside"
+
+
+def test_slices_that_pass_are_one_line_that_names_the_nearest_to_failing() -> None:
+    slices = [_slice(f"s{n}", 0.05 + 0.01 * n) for n in range(4)]
+    lines = _flat(gate_lines(GateView("sft", _gate(_slice("", 0.04), *slices, _slice("bad", 0.3, Verdict.FAIL)))))
+    assert lines[2].startswith("harmful . bad")
+    assert lines[4] == "harmful <= 10% 4 more slices PASS, the closest s3: bound 8.0% of <= 10%"
+    assert not any("harmful . s" in line for line in lines)
+    assert len(gate_json(GateView("sft", _gate(*slices)))["limits"]) == 4  # type: ignore[arg-type]
+
+
+def test_one_slice_that_passes_is_shown_like_any_other() -> None:
+    lines = _flat(gate_lines(GateView("sft", _gate(_slice("hate", 0.05)))))
+    assert lines[2].startswith("harmful . hate - 4.0%")
+
+
+@pytest.mark.parametrize(
+    ("limit", "bounds", "says"),
+    [
+        (">= 75%", ((0.80, 0.9), (0.78, 0.99)), "the closest s1: bound 78.0% of >= 75%"),
+        ("worse by <= 2 pt", ((-0.08, 0.01), (-0.04, 0.019)), "the closest s1: bound +1.9 of worse by <= 2 pt"),
+        ("worse by <= 2 pt", ((-0.01, 0.2), (-0.019, 0.1)), "the closest s1: bound -1.9 of worse by <= 2 pt"),
+        ("better by >= 5 pt", ((0.06, 0.2), (0.051, 0.3)), "the closest s1: bound +5.1 of better by >= 5 pt"),
+        ("worse by <= 2 pt", ((-0.01, 0.01), (-0.015, 0.0)), "the widest s1: [-1.5, +0.0]"),
+        ("strange", ((-0.01, 0.01), (-0.015, 0.0)), "the widest s1: [-1.5, +0.0]"),
+    ],
+)
+def test_the_nearest_slice_is_found_by_the_bound_that_decides(
+    limit: str, bounds: tuple[tuple[float, float], ...], says: str
+) -> None:
+    paired = not limit.startswith(("<", ">"))
+    slices = [
+        replace(_slice(f"s{n}", 0.1, limit=limit), seen=Seen(Rate(1, 50), Rate(1, 50), Bounds(*pair), paired=paired))
+        for n, pair in enumerate(bounds)
+    ]
+    assert f"2 more slices PASS, {says}" in gate_lines(GateView("sft", _gate(*slices)))[2]
+
+
+def test_what_is_only_observed_comes_last_and_has_no_colour() -> None:
+    gate = _gate(_limit("seen", Verdict.FAIL, severity="observe"), _limit("holds", Verdict.PASS))
+    lines = gate_lines(GateView("sft", gate), Paint(colour=True))
+    assert [line.split()[0] for line in lines[2:4]] == ["holds", "seen"]
+    assert "FAIL (observed), reason of seen" in lines[3]
+    assert "\x1b" not in lines[3]
+
+
+def test_a_corrected_figure_is_marked_and_the_counted_one_told() -> None:
+    absolute = _limit("a", Verdict.PASS, replace(_CEILING, estimate=0.021))
+    paired = _limit("b", Verdict.PASS, replace(_PAIRED, estimate=0.15))
+    same = _limit("c", Verdict.PASS, replace(_CEILING, estimate=0.0301))
+    lines = _flat(gate_lines(GateView("sft", _gate(absolute, paired, same))))
+    assert lines[2].startswith("a - 2.1%* -")
+    assert lines[3].startswith("b 2.0% 14.0% +15.0* [+4.5")
+    assert lines[4].startswith("c - 3.0% -")
+    assert [line for line in lines if line.startswith("*")] == [
+        "* a worse by <= 2 pt: counted 3.0%",
+        "* b worse by <= 2 pt: counted +12.0 pt",
+    ]
+
+
+def test_an_estimate_that_is_no_number_never_replaces_what_was_counted() -> None:
+    lines = _flat(gate_lines(GateView("sft", _gate(_limit("a", Verdict.ERROR, replace(_CEILING, estimate=math.nan))))))
+    assert lines[2].startswith("a - 3.0% -")
+
+
+def test_every_distinct_note_is_told_once_with_its_guardrails() -> None:
+    results = [replace(_slice(f"s{n}", 0.05), notes=("corrected",)) for n in range(3)]
+    other = replace(_slice("x", 0.05), notes=("decided after 40 items",))
+    lines = gate_lines(GateView("sft", _gate(*results, other)), Paint(colour=True))
+    assert "\x1b[2m  note harmful: corrected\x1b[0m" in lines
+    assert "\x1b[2m  note harmful . x: decided after 40 items\x1b[0m" in lines
+    many = [replace(_slice(f"s{n}", 0.05), notes=(f"note {n}",)) for n in range(20)]
+    assert note_texts(many, render_untrusted)[-1] == "and 8 more notes: --json has them"
+
+
+def test_the_gates_own_reason_an_override_and_the_budget_stand_under_the_headline() -> None:
+    gate = replace(_gate(_limit("a", Verdict.PASS)), verdict=Verdict.INCONCLUSIVE, reason="spent", spent=0.05)
+    lines = gate_lines(GateView("sft", gate, budget=(0.15, 0.2), override="overridden (ledger line 9: ann)"))
+    assert lines[0] == "GATE sft   INCONCLUSIVE"
+    assert lines[1:4] == [
+        "  reason: spent",
+        "  overridden (ledger line 9: ann); the verdict stays INCONCLUSIVE",
+        "  alpha budget: this gate took 0.05; 0.05 of 0.2 is left",
+    ]
+    assert (
+        lines[-1]
+        == "  next: every limit that can block passed, and the gate may still not say so: see its reason above"
+    )
+    overdrawn = gate_lines(GateView("sft", gate, budget=(0.3, 0.2)))
+    assert "  alpha budget: this gate took 0.05; 0 of 0.2 is left" in overdrawn
+
+
+def test_observed_limits_ask_for_nothing_next() -> None:
+    seen = replace(_limit("a", Verdict.INCONCLUSIVE, Seen(needed=900), severity="observe"), reason=NO_BASELINE)
+    (text,) = next_texts(_gate(seen, _limit("b", Verdict.INCONCLUSIVE), verdict=Verdict.INCONCLUSIVE), render_untrusted)
+    assert "unlikely to decide" in text
 
 
 @pytest.mark.parametrize(
@@ -126,13 +258,13 @@ def test_slices_beyond_five_are_counted_together() -> None:
     ],
 )
 def test_every_verdict_but_pass_says_what_to_do_next(verdict: Verdict, limit: LimitResult, says: str) -> None:
-    lines = next_lines(_gate(limit, verdict=verdict))
+    lines = next_texts(_gate(limit, verdict=verdict), render_untrusted)
     assert len(lines) == 1
     assert says in lines[0]
 
 
 def test_pass_needs_no_next_step() -> None:
-    assert next_lines(_gate(_limit("a", Verdict.PASS), verdict=Verdict.PASS)) == []
+    assert next_texts(_gate(_limit("a", Verdict.PASS), verdict=Verdict.PASS), render_untrusted) == []
 
 
 def test_colours_change_nothing_but_colour() -> None:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from safetune.core.alpha import HOW_TO_PAY, BudgetStanding
 from safetune.core.errors import ExitCode
-from safetune.core.plan import Fact, Facts, Plan, PlannedStage
+from safetune.core.plan import Fact, Facts, Plan, PlannedBudget, PlannedStage
 from safetune.core.preview import GuardrailPower
 from safetune.engine.preview import Preview, StagePreview
 from safetune.report.json_view import json_text
@@ -17,9 +18,7 @@ _CACHED = PlannedStage("install", "sft", "k1", "", "cached", (), "PASS, promoted
 _RUN = PlannedStage("special", "sft", "k2", "k1", "run", ("train", "evaluate", "gate"), "never trained", shape="x")
 _BLOCKED = PlannedStage("special", "dpo", "k3", "k2", "blocked", (), "its gate said FAIL", exit_code=ExitCode.FAIL)
 _WRONG = replace(_BLOCKED, why="source rows: sha256 differs", exit_code=ExitCode.USAGE)
-_POWER = GuardrailPower(
-    "h", "asks", "m", "worse by <= 2 pt", "block", 400, 0.034, 1160, "INCONCLUSIVE", "n=400", "assumes"
-)
+_POWER = GuardrailPower("h", "asks", "worse by <= 2 pt", "block", 400, 0.034, 1160, "INCONCLUSIVE", "n=400", "assumes")
 
 
 def _view(*stages: PlannedStage, target: str = "b" * 64, problem: str = "", needed: int | None = 3_000_000) -> PlanView:
@@ -61,6 +60,23 @@ def test_only_gates_that_will_be_decided_are_previewed_with_their_assumption_onc
     expected = "gate special/sft h worse by <= 2 pt n=400 detects 3.4 pt likely INCONCLUSIVE: n=400"
     assert [line for line in lines if line.startswith("gate")] == [expected]
     assert lines.count("assumes") == 1
+
+
+def test_a_slice_has_a_row_of_its_own_and_a_sequential_test_its_expected_n() -> None:
+    whole = replace(_POWER, likely="PASS", expected=120)
+    place = "de\x1b[2J, smallest of 10 slices"
+    part = replace(_POWER, n=10, detectable=None, place=place, why="n=10 is below the minimum of 30")
+    seen = replace(_POWER, severity="observe", likely="PASS")
+    view = _view(_RUN)
+    stage = replace(view.preview.stages[0], power=(whole, part, seen))
+    text = _text(replace(view, preview=replace(view.preview, stages=(stage,))))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert [line for line in lines if line.startswith("gate")] == [
+        "gate sft h worse by <= 2 pt n=400 detects 3.4 pt, expected n=120 likely PASS",
+        "gate sft de\\x1b[2J, smallest of 10 slices worse by <= 2 pt n=10 "
+        "likely INCONCLUSIVE: n=10 is below the minimum of 30",
+        "gate sft h (observed only) worse by <= 2 pt n=400 detects 3.4 pt likely PASS",
+    ]
 
 
 def test_stages_of_one_name_are_told_apart_by_their_sprints_on_every_line() -> None:
@@ -134,3 +150,38 @@ def test_the_document_is_the_saved_form_and_more() -> None:
     assert document["has_changes"] is True
     assert document["saved"] == "plan.json"
     assert '"seconds_origin": "unknown"' in json_text(document)
+
+
+def _paid(before: BudgetStanding, allowed: float, asked: float, *stages: PlannedStage) -> PlanView:
+    view = _view(*stages)
+    plan = replace(view.preview.plan, budget=PlannedBudget(before, allowed, asked))
+    return replace(view, preview=replace(view.preview, plan=plan))
+
+
+def test_the_alpha_budget_says_what_was_spent_and_what_the_plan_would_spend() -> None:
+    text = _text(_paid(BudgetStanding(0.05, (9,), 0.2), 0.2, 0.05, _CACHED, _RUN))
+    assert "  alpha       0.05 of 0.2 spent by 1 gate; this plan would spend 0.05 more" in text
+    assert "was raised" not in text
+    assert "  alpha       0 of 0.2 spent by 0 gates; this plan would spend 0.1 more" in _text(
+        _paid(BudgetStanding(), 0.2, 0.1, _RUN)
+    )
+
+
+@pytest.mark.parametrize(("recorded", "allowed", "raised"), [(0.1, 0.2, True), (0.2, 0.1, False), (0.1, 0.1, False)])
+def test_a_budget_above_the_recorded_one_was_raised(recorded: float, allowed: float, raised: bool) -> None:
+    text = _text(_paid(BudgetStanding(0.05, (7, 9), recorded), allowed, 0.0, _CACHED))
+    assert ("the alpha budget was raised from 0.1 (ledger line 9)" in text) == raised
+
+
+def test_a_spent_budget_is_what_blocks() -> None:
+    unpaid = replace(_BLOCKED, why=f"its gate asks 0.05; {HOW_TO_PAY}", exit_code=ExitCode.INCONCLUSIVE)
+    view = _paid(BudgetStanding(0.2, (9,), 0.2), 0.2, 0.0, unpaid)
+    assert plan_lines(view)[-1] == "nothing to run: the alpha budget is spent"
+    assert plan_exit_code(view.preview.plan, detailed=True) is ExitCode.INCONCLUSIVE
+    assert plan_exit_code(view.preview.plan, detailed=False) is ExitCode.DONE
+    assert plan_lines(_view(_BLOCKED))[-1] == "nothing to run: a recorded verdict blocks the rest"
+
+
+def test_the_document_holds_the_budget() -> None:
+    document = plan_document(_paid(BudgetStanding(0.05, (9,), 0.1), 0.2, 0.05, _RUN))
+    assert document["budget"] == {"allowed": 0.2, "asked": 0.05, "spent": 0.05, "gates": [9], "recorded": 0.1}

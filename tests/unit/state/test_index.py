@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetune.state import index as module
 from safetune.state.index import Index
 
 TEXTS = st.text(max_size=3)
@@ -37,9 +35,8 @@ def test_half_a_surrogate_pair_is_a_text_too() -> None:
     assert (index.get("\ud800"), index.get("\ud801")) == (0, None)
 
 
-def test_texts_that_differ_in_one_half_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_halves", lambda text: (ord(text[0]), ord(text[1])))
-    index = Index()
-    for number, text in enumerate(("aa", "ab", "ba", "bb")):
+def test_long_texts_and_short_ones_are_told_apart() -> None:
+    index, long = Index(), "x" * 1_000
+    for number, text in enumerate((long, long + "y", "x", "\u00e4", "")):
         index.put(text, number)
-    assert [index.get(text) for text in ("aa", "ab", "ba", "bb", "ac")] == [0, 1, 2, 3, None]
+    assert [index.get(text) for text in (long, long + "y", "x", "\u00e4", "", "y")] == [0, 1, 2, 3, 4, None]
