@@ -260,7 +260,6 @@ def _recorded_verdict(
             f"ledger line {last.seq}: its evidence does not say {last.verdict}", hint="safetune verify"
         )
     note = f'recorded in ledger line {last.seq}, nothing was measured anew; to gate again, say why: --reason "..."'
-    note = f"{known.verdict_text}; {note}" if known.override else note
     found = EvaluateResult(*labels, report, result, last.evidence, result.verdict.exit_code, note)
     budget = scope.purse.budget - scope.purse.left(store.standing()), scope.purse.budget
     return replace(found, budget=budget, override=known.override.text if known.override else "")

@@ -73,7 +73,11 @@ def _source(node: Node) -> Source:
 
 
 def _guardrail(node: Node, suites: Sequence[Suite]) -> Guardrail:
-    least = {s.name: s.about.min_samples for s in suites}.get(node.text_of("suite"), LEAST_SAMPLES)
+    stated = {s.name: s.about.min_samples for s in suites}.get(node.text_of("suite"), LEAST_SAMPLES)
+    flag = node.get("sequential")
+    sequential = flag is not None and flag.value is True
+    # A suite states what a fixed test needs to be worth running; one that stops early may do so long before.
+    least = LEAST_SAMPLES if sequential else stated
     limits = ("at_most", "at_least", "worse_by_at_most", "better_by_at_least")
     return Guardrail(
         name=node.text_of("name"),
@@ -85,7 +89,7 @@ def _guardrail(node: Node, suites: Sequence[Suite]) -> Guardrail:
         confidence=_number(node, "confidence", 0.95),
         min_samples=node.whole_of("min_samples", least),
         slices=_slices(node.get("slices")),
-        sequential=(sequential := node.get("sequential")) is not None and sequential.value is True,
+        sequential=sequential,
     )
 
 
