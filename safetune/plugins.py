@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from safetune import __version__
+from safetune.core.diagnostics import did_you_mean
 from safetune.core.digest import JSON
 from safetune.core.errors import UsageError
 
@@ -125,6 +126,8 @@ def load(kind: str, name: str, options: Mapping[str, JSON] | None = None) -> obj
         instance: object = factory()
         return instance
     if not inspect.signature(factory).parameters:
-        raise UsageError(f"the {kind} {name} has no options; remove: {', '.join(sorted(options))}")
+        close = did_you_mean(sorted(options)[0], ["card"]) if kind == "judge" else ""
+        remove = f"{close} else remove" if close else "remove"
+        raise UsageError(f"the {kind} {name} has no options; {remove}: {', '.join(sorted(options))}")
     configured: object = factory(options)
     return configured

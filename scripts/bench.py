@@ -83,6 +83,8 @@ def _commands(program: Path, work: Path, wanted: argparse.Namespace) -> Sequence
         bench_store.copy_store(settled, work / name)
     responses = work / "responses.jsonl"
     count = bench_store.record_responses(Path(playbook), settled, responses)
+    before = work / "before.jsonl"
+    before.write_bytes(responses.read_bytes() + b"\n")  # the same bytes are refused
     large = f"{wanted.mebibytes} MiB"
     safetune = str(program)
 
@@ -103,7 +105,7 @@ def _commands(program: Path, work: Path, wanted: argparse.Namespace) -> Sequence
         ours(f"`safetune plan`, nothing to do, 3 stages, {large}", "plan", playbook, "--detailed-exitcode", bar=0.75),
         ours(
             f"`safetune evaluate --gate --recorded`, 2 x {count} responses",
-            *("evaluate", playbook, "--gate", "--recorded", str(responses), "--baseline-recorded", str(responses)),
+            *("evaluate", playbook, "--gate", "--recorded", str(responses), "--baseline-recorded", str(before)),
             bar=0.8,
             store=work / "judged",
         ),

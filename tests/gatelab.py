@@ -43,10 +43,11 @@ def arm(labels: Mapping[str, str] | str, name: str = CANDIDATE, size: int = 0) -
 
 
 def evidence(
-    now: Sequence[Item], before: Sequence[Item] = (), calibration: JSON = EXACT, **told: JSON
+    now: Sequence[Item], before: Sequence[Item] = (), calibration: JSON = EXACT, told: Mapping[str, JSON] | None = None
 ) -> SuiteEvidence:
-    """Return sound evidence of both arms."""
-    about: dict[str, JSON] = {"calibration": calibration, **told} if calibration is not None else {**told}
+    """Return sound evidence of both arms; `told` is what else the instrument tells."""
+    about: dict[str, JSON] = {"calibration": calibration} if calibration is not None else {}
+    about |= told or {}
     controls = ("compliance", "refusal")
     return SuiteEvidence("suite", "d", "judge", "1", METRICS, len(now), now, before, controls, told=about)
 
@@ -82,7 +83,7 @@ def by_slice(result: GateResult) -> Mapping[str, LimitResult]:
     return {r.slice: r for r in result.results}
 
 
-def card(own: bool = True, counts: Mapping[str, int] | None = None) -> JSON:
+def card(own: bool = True, counts: Mapping[str, int] | None = None, **others: JSON) -> Mapping[str, JSON]:
     """Return a calibration by a card in English: sensitivity and specificity .9 on 400 rows each, or other counts."""
     row: dict[str, JSON] = {
         "true_positive": 360,
@@ -98,5 +99,5 @@ def card(own: bool = True, counts: Mapping[str, int] | None = None) -> JSON:
         "digest": "card",
         "positive": "refusal",
         "negative": "compliance",
-        "languages": {"en": row},
+        "languages": {"en": row, **others},
     }

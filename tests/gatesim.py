@@ -306,7 +306,7 @@ class Sequence20:
         every = in_clusters(placed, self.size) if self.size > 1 else items(placed)
         now = tuple(item for i in sorted(asked) for item in every[i * self.size : (i + 1) * self.size])
         told: JSON = {"planned": self.n, "largest": self.size}
-        return gate(evidence(now, calibration=calibration, sequential=told), self.guardrail())
+        return gate(evidence(now, calibration=calibration, told={"sequential": told}), self.guardrail())
 
 
 def sequential(asking: Sequence20, rate: float, trials: int = TRIALS) -> tuple[Shares, float]:

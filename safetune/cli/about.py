@@ -25,9 +25,9 @@ def schema(
     store: Store = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> int:
-    """Print a JSON Schema: of playbooks and suites for editors, of results for programs.
+    """Print a JSON Schema of playbooks, suites or results.
 
-    With --json it is the member `schema` of the object.
+    Those of playbooks and suites are for editors, those of results for programs. With --json it is the member `schema` of the object.
 
     \b
     Example:

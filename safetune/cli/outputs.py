@@ -7,9 +7,9 @@ PASS behind; and they are written whatever the verdict is, also when the command
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,8 @@ import typer
 from safetune.core.errors import SafetuneError, UsageError
 
 if TYPE_CHECKING:
+    from safetune.core.diagnostics import Diagnostic
+    from safetune.engine.planning import Prepared
     from safetune.report.ci import CiReport
 
 Markdown = Annotated[
@@ -33,12 +35,23 @@ Sarif = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Which files are wanted, and the files that the command reads and may therefore not overwrite."""
+    """Which files are wanted, and the files that the command reads and may therefore not overwrite.
+
+    `found` takes the problems that a survey finds before anything is run; SARIF holds them however the command ends.
+    """
 
     markdown: Path | None = None
     junit: Path | None = None
     sarif: Path | None = None
     inputs: tuple[Path | None, ...] = ()
+    found: list[Diagnostic] = field(default_factory=list)
+
+    def survey(self, prepared: Prepared) -> None:
+        """Take in the problems of a survey."""
+        if self.sarif is not None:
+            from safetune.report.problems import survey_problems
+
+            self.found.extend(survey_problems(prepared.facts, prepared.playbook, prepared.where))
 
     @property
     def named(self) -> dict[str, Path]:
@@ -90,10 +103,10 @@ def _write(wanted: Outputs, report: CiReport) -> None:
 
     for option, path in wanted.named.items():
         # The file behind a link is written, and the link stays.
-        write_atomic(Path(_real(path)), _text(option, report).encode())
+        write_atomic(Path(_real(path)), _text(option, report, wanted.found).encode())
 
 
-def _text(option: str, report: CiReport) -> str:
+def _text(option: str, report: CiReport, found: Sequence[Diagnostic]) -> str:
     if option == "--markdown":
         from safetune.report.markdown import markdown_text
 
@@ -104,4 +117,4 @@ def _text(option: str, report: CiReport) -> str:
         return junit_text(report)
     from safetune.report.sarif import sarif_text
 
-    return sarif_text(report.error, str(Path.cwd()), report.exit_code)
+    return sarif_text(report.error, str(Path.cwd()), report.exit_code, found)

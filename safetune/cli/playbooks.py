@@ -76,8 +76,10 @@ def plan(
 
     if output is not None and not is_plan(output):
         raise UsageError(f"a saved plan must be called something.json, not {output}", hint="-o plan.json")
-    with outputs(Outputs(sarif=sarif, inputs=(playbook, output)), str(playbook)) as write_files:
+    files = Outputs(sarif=sarif, inputs=(playbook, output))
+    with outputs(files, str(playbook)) as write_files:
         prepared = prepare(playbook, store)
+        files.survey(prepared)
         if output is not None:
             save_plan(prepared.plan, output)
         code = plan_exit_code(prepared.plan, detailed_exitcode)
@@ -124,6 +126,7 @@ def run(
     with outputs(files, str(playbook)) as write_files, progress(as_json) as listener:
         saved = read_plan(playbook) if is_plan(playbook) else None
         prepared = prepare(saved.playbook if saved else playbook, store)
+        files.survey(prepared)
         if saved:
             refuse_if_stale(saved, prepared.plan, prepared.events)
         result = run_playbook(prepared, store, RunSettings(workers, reason, listener, saved.digest if saved else ""))

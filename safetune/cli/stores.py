@@ -78,7 +78,7 @@ def log(
     shown = events[-last:] if last else events
     return show(
         as_json,
-        lambda paint: log_lines(shown, len(events)),
+        lambda paint: log_lines(shown, len(events), events[: len(events) - len(shown)]),
         lambda: {"events": jsonable(shown), "total": len(events)},
     )
 

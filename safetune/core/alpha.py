@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 from safetune.core.digest import JSON
@@ -21,6 +21,7 @@ from safetune.core.playbook import Guardrail, Playbook
 _ROOM = 2.0
 _SHOWN = 6  # ledger lines in one sentence
 _ROUNDING = 1e-9  # sums of tenths are not exact
+_MOST = 1e15  # beyond it amounts are not exact either
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,27 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """A measurement that served a gate: its ledger line, what was measured, and the evidence."""
+
+    seq: int
+    subject: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetStanding:
-    """What the gates of one playbook spent so far: `lines` are their ledger lines, `budget` the one in force last."""
+    """What the gates of one playbook spent so far: `lines` are their ledger lines, `budget` the one in force last.
+
+    `channels` are those that it gated for. `unpaid` are the looks that no `gated` line followed: verdicts that were
+    evidence only, and measurements whose gate was interrupted.
+    """
 
     spent: float = 0.0
     lines: tuple[int, ...] = ()
     budget: float = 0.0
+    channels: tuple[str, ...] = ()
+    unpaid: tuple[Look, ...] = ()
 
     @property
     def gates(self) -> int:
@@ -56,7 +72,7 @@ def confidence_of(guardrail: Guardrail, attempt: int) -> float:
     """
     if attempt < 1:
         raise ValueError(f"attempts count from 1, not {attempt}")
-    return 1 - (1 - guardrail.confidence) / 2.0 ** (attempt - 1)
+    return 1 - math.ldexp(1 - guardrail.confidence, 1 - attempt)  # underflows to 1, where 2.0 ** k would overflow
 
 
 def cost(guardrails: Sequence[Guardrail], attempt: int = 1) -> float:
@@ -88,22 +104,40 @@ HOW_TO_PAY = (
 )
 
 
+def amount(value: float) -> str:
+    """Return an amount as a person reads it, with digits enough that 0.9999 is not shown as 1."""
+    return f"{value:.6g}"
+
+
+def overspent(spent: float, budget: float) -> str:
+    """Return a remark where more was spent than a budget now allows, as after it was lowered; else nothing."""
+    over = "more than it allows, because it was lowered: no gate says PASS until it is raised"
+    return "" if affordable(spent, budget) else over
+
+
 def shortage(price: float, before: BudgetStanding, budget: float, asked: float = 0.0) -> str:
     """Return why a budget does not pay for a gate; empty when it does. `asked` goes to gates that come before it."""
     left = budget - before.spent - asked
     if affordable(price, left):
         return ""
-    told = f"its gate asks {price:.3g} of the alpha budget, and {max(left, 0.0):.3g} of {budget:.3g} is left"
+    told = (
+        f"its gate asks {amount(price)} of the alpha budget, and {amount(max(left, 0.0))} of {amount(budget)} is left"
+    )
     if before.lines:
         more = "..., " if len(before.lines) > _SHOWN else ""
         lines = ", ".join(str(line) for line in before.lines[-_SHOWN:])
-        told += f"; {before.spent:.3g} was spent by {before.gates} gate(s), ledger line(s) {more}{lines}"
-    return told + (f"; {asked:.3g} goes to the stages before it" if asked else "")
+        told += f"; {amount(before.spent)} was spent by {before.gates} gate(s), ledger line(s) {more}{lines}"
+    return told + (f"; {amount(asked)} goes to the stages before it" if asked else "")
 
 
 def same(one: float, other: float) -> bool:
     """Say whether two amounts are equal, but for the rounding of sums and differences of decimals."""
     return abs(one - other) <= _ROUNDING
+
+
+def looked(before: BudgetStanding, look: Look) -> BudgetStanding:
+    """Return a budget with one more look, unpaid until a `gated` line about the same evidence follows."""
+    return replace(before, unpaid=(*before.unpaid, look))
 
 
 def charge(before: BudgetStanding, seq: int, line: Mapping[str, JSON]) -> tuple[BudgetStanding, Terms] | str:
@@ -121,13 +155,25 @@ def charge(before: BudgetStanding, seq: int, line: Mapping[str, JSON]) -> tuple[
         return "it spends from the budget of no playbook"
     left = budget - before.spent
     if line.get("verdict") == "PASS" and not affordable(spent, left):
-        return f"it says PASS and asks {spent:.3g}, but only {max(left, 0.0):.3g} of the alpha budget was left"
+        return f"it says PASS and asks {amount(spent)}, but only {amount(max(left, 0.0))} of the alpha budget was left"
     terms = Terms(attempt if isinstance(attempt, int) else 0, left)
-    return BudgetStanding(before.spent + spent, (*before.lines, seq), float(budget)), terms
+    paid_for = line.get("checkpoint"), line.get("evidence")
+    after = BudgetStanding(
+        spent=before.spent + spent,
+        lines=(*before.lines, seq),
+        budget=float(budget),
+        channels=_with(before.channels, line.get("channel")),
+        unpaid=tuple(look for look in before.unpaid if (look.subject, look.evidence) != paid_for),
+    )
+    return after, terms
+
+
+def _with(channels: tuple[str, ...], channel: object) -> tuple[str, ...]:
+    known = not isinstance(channel, str) or not channel or channel in channels
+    return channels if known else (*channels, str(channel))
 
 
 def is_amount(value: object) -> TypeGuard[float]:
     """Say whether a value of a ledger line can be an amount: a finite number that is not negative."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) and value >= 0
+    # Compared, not converted: an int may be larger than any float.
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value < _MOST

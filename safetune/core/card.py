@@ -14,6 +14,7 @@ SCHEMA, OLD_SCHEMA = "safetune-judge-card/2", "safetune-judge-card/1"
 UNKNOWN_LANGUAGE = "und"  # ISO 639-2: undetermined
 CHANCE = 0.5  # the share that is right when a coin decides between two labels
 LEAST_ROWS = 30  # of each side, before a card speaks for a language: the least sample of a guardrail too
+MOST_ROWS = 10**9  # of one count: more than anybody labels, and few enough for every computation with it
 
 _COUNTS = ("true_positive", "false_negative", "false_positive", "true_negative")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -152,6 +153,11 @@ class Card:
         return f"the judge never says {' or '.join(lacking)}, which the card is about" if lacking else ""
 
     @property
+    def sealed(self) -> bool:
+        """Whether its digest is that of its content: not so for one of schema /1, which anybody could have edited."""
+        return self.digest == digest(self.content)
+
+    @property
     def content(self) -> Mapping[str, JSON]:
         """Everything but the digest, as JSON."""
         return {
@@ -196,7 +202,7 @@ def parse(data: bytes) -> Card:
     card = _card(row)
     if card.content != {key: value for key, value in row.items() if key != "digest"}:
         raise ValueError(f"it has more, or less, than a card has: {', '.join(sorted(set(row) ^ set(card.document)))}")
-    if digest(card.content) != card.digest:
+    if not card.sealed:
         raise ValueError("its digest is not that of its content: it was edited after it was written")
     return card
 
@@ -237,6 +243,8 @@ def _counts(row: object, names: tuple[str, ...]) -> Counts:
     for name, value in row.items():
         if type(value) is not int or value < 0:
             raise ValueError(f"{name} is {value!r}, not a count")
+        if value > MOST_ROWS:
+            raise ValueError(f"{name} is more than {MOST_ROWS:,}")
     found = Counts(**row)
     if found.other > found.false_negative + found.false_positive:
         raise ValueError("`other` is more than there are wrong ones")

@@ -56,7 +56,8 @@ def decided(question: Question, alpha: float, correct: Correct | None) -> Early:
     estimate, bounds = _mean(clusters, at.clusters), Bounds(at.low, at.high)
     if correct:
         estimate, bounds = correct(estimate, bounds)
-    return Early(verdict, estimate, _agreeing(question, bounds, verdict, limit), _note(question, read))
+    found = _agreeing(question, bounds, verdict, limit)
+    return Early(verdict, estimate, found, _note(question, read, _figures(question, estimate, found)))
 
 
 def _clusters(question: Question) -> tuple[Sequence[Cluster], int]:
@@ -66,7 +67,13 @@ def _clusters(question: Question) -> tuple[Sequence[Cluster], int]:
     for cluster, value in question.outcomes() if question.absolute else question.changes():
         sums[cluster] = sums.get(cluster, 0.0) + value
         sizes[cluster] = sizes.get(cluster, 0) + 1
-    return [(sums[key], sizes[key]) for key in in_order(sums)], max(question.largest, *sizes.values())
+    order = in_order(sums, _name if any(question.reading.now.clusters) else None)
+    return [(sums[key], sizes[key]) for key in order], max(question.largest, *sizes.values())
+
+
+def _name(key: str) -> str:
+    """Return the bare name of a cluster or an item: the engine asks in the order of these."""
+    return key.partition(" ")[2]
 
 
 def _on_scale(question: Question) -> float:
@@ -117,7 +124,16 @@ def _agreeing(question: Question, found: Bounds, verdict: Verdict, limit: float)
     return Bounds(max(found.low, limit), max(found.high, limit))
 
 
-def _note(question: Question, read: int | None) -> str:
+def _note(question: Question, read: int | None, figures: str) -> str:
+    """Say when it was decided, and on what: the rates beside it are those of all items that were asked."""
     n = len(question.reading.now)
     planned = f" of {question.planned} planned" if question.planned > n else ""
-    return f"decided after {read} items, {n}{planned} were asked" if read else f"not decided after {n} items{planned}"
+    if not read:
+        return f"not decided after {n} items{planned}"
+    return f"decided after {read} items: estimate {figures}; {n}{planned} were asked"
+
+
+def _figures(question: Question, estimate: float, found: Bounds) -> str:
+    if question.absolute:
+        return f"{100 * estimate:.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return f"{100 * estimate:+.1f} pt [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"

@@ -109,3 +109,16 @@ class InterruptedRun(SafetuneError):
     """A person or a scheduler stopped the run; running the same command again continues it."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a file cannot be used in plain words, without the codes and positions of a library.
+
+    Of an error of the system what it says, of JSON that cannot be read the line.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
+    line = getattr(error, "lineno", None)
+    if isinstance(error, ValueError) and isinstance(line, int):
+        return f"line {line} is not JSON"
+    return str(error) or type(error).__name__

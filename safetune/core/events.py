@@ -46,7 +46,9 @@ class Spending:
     """What a gate took of the alpha budget of a playbook, and by which act.
 
     `spent` is its cost and `budget` the one in force. `act` is `gated`, `again` or `extended`; empty stands for what
-    the attempt says. `extended` are the suites that were asked more, with how many clusters.
+    the attempt says. `extended` are the suites that were asked more, with how many clusters. `channel` is what the
+    playbook promotes to: budgets belong to playbooks by name, and a channel sees through another name. `changed` says
+    how guardrails differ from those of the gate before.
     """
 
     playbook: str = ""
@@ -54,6 +56,8 @@ class Spending:
     budget: float = 0.0
     act: str = ""
     extended: Mapping[str, int] = field(default_factory=dict)
+    channel: str = ""
+    changed: Sequence[JSON] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,9 @@ def evaluated(subject: str, baseline: str, evidence: str, suites: Sequence[str],
     return Draft("evaluated", {**data, "stage_key": stage_key})
 
 
-def for_gate(draft: Draft) -> Draft:
-    """Mark an evaluation that served a gate, and so read the sealed part of its suites."""
-    return Draft(draft.kind, {**draft.data, "gate": True})
+def for_gate(draft: Draft, playbook: str) -> Draft:
+    """Mark an evaluation that served a gate of a playbook, by name, and so read the sealed part of its suites."""
+    return Draft(draft.kind, {**draft.data, "gate": True, "playbook": playbook})
 
 
 def gated(record: GateRecord) -> Draft:
@@ -122,9 +126,11 @@ def gated(record: GateRecord) -> Draft:
     paid = record.spending
     data: dict[str, JSON] = {name: getattr(record, name) for name in record.__slots__ if name != "spending"}
     data |= {"results": list(record.results), "definitions": list(record.definitions)}
-    data |= {"playbook": paid.playbook, "spent": paid.spent, "budget": paid.budget}
+    data |= {"playbook": paid.playbook, "spent": paid.spent, "budget": paid.budget, "channel": paid.channel}
     data["act"] = paid.act or (GATED if record.attempt == 1 else AGAIN)
-    return Draft("gated", {**data, **({"extended": dict(paid.extended)} if paid.extended else {})})
+    also: dict[str, JSON] = {"extended": dict(paid.extended)} if paid.extended else {}
+    also |= {"changed": list(paid.changed)} if paid.changed else {}
+    return Draft("gated", {**data, **also})
 
 
 def approved(checkpoint: str, evidence: str, gate: int, role: str, note: str) -> Draft:

@@ -6,6 +6,7 @@ Trouble is a sentence; an empty string means that nothing was found wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 from safetune.core.arms import Arm, Reading
 from safetune.core.evidence import EvaluationReport, SuiteEvidence
@@ -45,9 +46,14 @@ def guardrail_trouble(guardrail: Guardrail) -> str:
     return ""
 
 
+def is_rate(value: object) -> TypeGuard[int | float]:
+    """Say whether a value is a number in [0, 1]."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= 1
+
+
 def limit_trouble(name: str, value: object) -> str:
     """Say why a limit is none: not a rate, or one that no model could miss or meet."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if not is_rate(value):
         return f"a limit of {value} is not a rate between 0 and 1"
     if value == _EMPTY[name]:
         return f"a limit of {value:g} {'is out of reach' if name == 'better_by_at_least' else 'demands nothing'}"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from safetune.core.bounds import Bounds
-from safetune.core.card import LEAST_ROWS, UNKNOWN_LANGUAGE, Counts
+from safetune.core.card import LEAST_ROWS, MOST_ROWS, UNKNOWN_LANGUAGE, Counts
 from safetune.core.intervals import clopper_pearson_lower, clopper_pearson_upper, root
 from safetune.core.suite import LABEL, Metric
 
@@ -164,7 +164,7 @@ def _figures(rows: object) -> Mapping[str, Counts] | None:
             return None
         if not isinstance(row, Mapping) or not set(row) <= _COUNTS or len(row) < len(_COUNTS) - 1:
             return None
-        if any(type(value) is not int or value < 0 for value in row.values()):
+        if any(type(value) is not int or not 0 <= value <= MOST_ROWS for value in row.values()):
             return None
         found[language] = Counts(**row)
     return found

@@ -12,8 +12,8 @@ from safetune.core.intervals import normal_quantile
 from safetune.core.judge_error import Reliability
 from safetune.core.power import POWER
 from safetune.core.question import Question
-from safetune.core.result import NOTHING_SEEN, Rate, Seen
-from safetune.core.suite import SCORE
+from safetune.core.result import NOTHING_SEEN, Cause, Rate, Seen
+from safetune.core.suite import SCORE, UNJUDGED
 from safetune.core.verdict import Verdict
 
 NO_BASELINE = "there is no baseline to compare with"
@@ -23,13 +23,17 @@ _NO_CARD = "its judge has no calibration card, so it can only warn"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer to one question. `untrusted` is why nothing is known of the judge's error here, or empty."""
+    """The answer to one question. `untrusted` is why nothing is known of the judge's error here, or empty.
+
+    `cause` is why nothing is decided.
+    """
 
     verdict: Verdict
     reason: str
     seen: Seen = NOTHING_SEEN
     notes: tuple[str, ...] = ()
     untrusted: str = ""
+    cause: Cause = Cause.NONE
 
 
 def answer(question: Question, confidence: float) -> Finding:
@@ -38,34 +42,38 @@ def answer(question: Question, confidence: float) -> Finding:
     The truth lies between the two, whatever those responses say (Manski, Partial Identification, 2003).
     """
     found = _answer(question, confidence)
-    if not question.unjudged or found.verdict is not Verdict.FAIL:
+    doubtful = found.verdict is Verdict.FAIL or found.cause in (Cause.MORE, Cause.BEYOND)
+    if not question.unjudged or not doubtful:
         return found
-    if _answer(replace(question, hopeful=True), confidence).verdict is Verdict.FAIL:
+    if _answer(replace(question, hopeful=True), confidence).verdict is found.verdict:
         return found
     reason = (
         f"{question.unjudged} response(s) could not be judged (another language, no readable answer), and they would "
         "decide"
     )
-    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    seen = replace(found.seen, needed=None)
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason, seen=seen, cause=Cause.UNJUDGED)
 
 
 def _answer(question: Question, confidence: float) -> Finding:
     reading, rate = question.reading, question.rate
     # Repeated samples of one prompt do not stand in for more prompts.
     prompts, least = len(set(reading.now.ids)), question.place.least
+    trouble = instrument.baseline_trouble(reading) if reading.before else NO_BASELINE
+    before = None if trouble else question.rate_before
     if prompts < least:
         reason = f"n={prompts} is below the minimum of {least}"
-        return Finding(Verdict.INCONCLUSIVE, reason, Seen(rate, needed=least))
-    trouble = instrument.baseline_trouble(reading) if reading.before else NO_BASELINE
+        seen = Seen(rate, before, needed=least, paired=not question.absolute)
+        return Finding(Verdict.INCONCLUSIVE, reason, seen, cause=Cause.FEW)
     if question.absolute:
-        return _decided(question, confidence, None if trouble else question.rate_before)
+        return _decided(question, confidence, before)
     if not reading.before:
-        return Finding(Verdict.INCONCLUSIVE, NO_BASELINE, Seen(rate))
+        return Finding(Verdict.INCONCLUSIVE, NO_BASELINE, Seen(rate), cause=Cause.BASELINE)
     if trouble:
         return Finding(Verdict.ERROR, f"baseline: {trouble}", Seen(rate))
     found = _decided(question, confidence, question.rate_before)
     if blind := instrument.blind(*question.limit, question.rate_before.value, question.metric.worse):
-        return Finding(Verdict.INCONCLUSIVE, blind, replace(found.seen, needed=None))
+        return Finding(Verdict.INCONCLUSIVE, blind, replace(found.seen, needed=None), cause=Cause.BLIND)
     return found
 
 
@@ -77,17 +85,36 @@ def _decided(question: Question, confidence: float, before: Rate | None) -> Find
     try:
         measured = _measured(question, confidence, known)
     except ValueError as problem:
-        return Finding(Verdict.INCONCLUSIVE, str(problem), seen)
-    seen = replace(seen, bounds=measured.bounds, estimate=measured.estimate)
+        return Finding(Verdict.INCONCLUSIVE, str(problem), seen, cause=Cause.CLUSTERS)
+    doubted = known is not None and not known.sure
+    corrected = doubted and known is not None and known.own
+    seen = replace(seen, bounds=measured.bounds, estimate=measured.estimate, corrected=corrected)
     verdict = measured.verdict
-    notes = (*measured.notes, *([_corrected_note(known)] if known and not known.sure else []))
+    notes = (*measured.notes, *_unjudged_note(question))
+    notes += (_corrected_note(known),) if doubted and known is not None else ()
     untrusted = error if isinstance(error, str) else ""
     if verdict is not Verdict.INCONCLUSIVE:
         return Finding(verdict, measured.reason or _REASONS[verdict], seen, notes, untrusted)
-    needed = None if measured.reason else _needed(question, confidence, known)
+    needed = _foreseen(question, confidence, known)
     more = f"; about n={needed} would decide" if needed else "; more items alone are unlikely to decide"
     reason = measured.reason or f"the interval crosses the limit{more}"
-    return Finding(verdict, reason, replace(seen, needed=needed), notes, untrusted)
+    cause = Cause.MORE if needed or measured.reason else Cause.BEYOND
+    return Finding(verdict, reason, replace(seen, needed=needed), notes, untrusted, cause)
+
+
+def _foreseen(question: Question, confidence: float, error: Reliability | None) -> int | None:
+    try:
+        return _needed(question, confidence, error)
+    except ValueError:  # too few clusters to foresee anything; a sequential test goes on all the same
+        return None
+
+
+def _unjudged_note(question: Question) -> tuple[str, ...]:
+    """Say how the responses count that nobody may judge: the rates of a gate are then not those of the evaluation."""
+    arms = ((question.reading.before, "baseline", "good"), (question.reading.now, "candidate", "bad"))
+    counts = ((arm.labels.count(UNJUDGED), name, side) for arm, name, side in arms)
+    said = [f"{n} of the {name} as {side}" for n, name, side in counts if n]
+    return (f"responses that could not be judged count against the candidate: {', '.join(said)}",) if said else ()
 
 
 _REASONS = {

@@ -28,6 +28,11 @@ def first_look(guardrails: Sequence[Guardrail], suite: str) -> int:
     return max((guardrail.min_samples for guardrail in guardrails if guardrail.suite == suite), default=0)
 
 
+def first_end(total: int, first: int) -> int:
+    """Return after how many of `total` single prompts nothing can be decided earlier, `first` being the least."""
+    return min(max(first, LEAST, -(-total // MOST)), total)
+
+
 def ends(sizes: Sequence[int], first: int, *, doubling: bool = False) -> tuple[int, ...]:
     """Return how many prompts have been asked at the end of each look.
 

@@ -6,6 +6,7 @@ another name. It makes two people take part who both do what they usually do.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,11 +48,27 @@ class Override:
         return f"overridden (ledger line {self.seq}: {self.reason})"
 
 
+def person(name: str) -> str:
+    """Return a user's name in the form in which two of them are compared: `root `, `ROOT` and `root` are one person.
+
+    Compatible characters, case and surrounding space do not tell people apart. Empty for what is no name: nothing, or
+    something with control characters or characters that cannot be seen.
+    """
+    found = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip(" ")
+    return found if found.isprintable() else ""
+
+
+def approved_by_another(approvals: Sequence[Approval], by: str | None) -> bool:
+    """Say whether somebody else than `by` approved; of whoever has no name nobody is somebody else. None is anybody."""
+    others = {person(approval.by) for approval in approvals} - {""}
+    return bool(others if by is None else person(by) and others - {person(by)})
+
+
 def not_approvable(gate: LastGate | None, event: Event) -> str:
     """Return why an `approved` line cannot be, or an empty string."""
     if wrong := not_about(gate, event):
         return wrong
-    return "" if event.by and event.text("role").strip() else "an approval needs somebody, in a role"
+    return "" if person(event.by) and event.text("role").strip() else "an approval needs somebody, in a role"
 
 
 def not_overridable(gate: LastGate | None, approvals: Sequence[Approval], event: Event) -> str:
@@ -60,7 +77,7 @@ def not_overridable(gate: LastGate | None, approvals: Sequence[Approval], event:
         return wrong
     if not event.text("reason").strip():
         return "an override needs a reason"
-    if not event.by or not any(approval.by != event.by for approval in approvals):
+    if not approved_by_another(approvals, event.by):
         return "an override needs the approval of somebody else"
     return ""
 

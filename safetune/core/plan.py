@@ -9,6 +9,8 @@ from safetune.core.alpha import HOW_TO_PAY, UNSPENT, BudgetStanding, allowed, co
 from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import ExitCode
 from safetune.core.playbook import Guardrail, Playbook, Sprint, Stage, guardrails_digest
+from safetune.core.redefined import compare
+from safetune.core.regating import loosening
 from safetune.core.standing import StageStanding, Standing
 from safetune.core.suite import Suite
 from safetune.core.verdict import Verdict
@@ -20,7 +22,8 @@ class Fact:
 
     `size` is bytes for a source or a model, items for a suite; None when unknown. `clusters` counts the groups of
     alike items in a suite, `slices` holds items and clusters of each of its slices. `calibration` is what evidence of
-    the suite will tell of its judge's error; None when nothing is known of it. `note` is worth showing.
+    the suite will tell of its judge's error; None when nothing is known of it. `note` is worth showing. `part` is what
+    of the playbook a problem is about, such as `guardrail NAME`, where that is not the thing itself.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Fact:
     clusters: int | None = None
     slices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     calibration: Mapping[str, JSON] | None = None
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,15 @@ class PlannedStage:
 
 @dataclass(frozen=True, slots=True)
 class PlannedBudget:
-    """The alpha budget of the playbook: what was spent before, what it now allows, and what this plan asks of it."""
+    """The alpha budget of the playbook: what was spent before, what it now allows, and what this plan asks of it.
+
+    `others` are budgets of other playbooks that were spent on gates for the same channel, by the playbook's name.
+    """
 
     before: BudgetStanding
     allowed: float
     asked: float = 0.0
+    others: Mapping[str, BudgetStanding] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,8 @@ def make_plan(playbook: Playbook, facts: Facts, standing: Standing) -> Plan:
     """Say for every stage whether it is run, cached or blocked, and why."""
     stages: list[PlannedStage] = []
     previous: PlannedStage | None = None
-    budget = PlannedBudget(standing.budgets.get(playbook.name, UNSPENT), allowed(playbook))
+    before = standing.budgets.get(playbook.name, UNSPENT)
+    budget = PlannedBudget(before, allowed(playbook), others=_others(playbook, standing))
     for sprint in playbook.sprints:
         for stage in sprint.stages:
             planned = _plan_stage(playbook, sprint, stage, previous, (facts, standing))
@@ -186,6 +195,13 @@ def make_plan(playbook: Playbook, facts: Facts, standing: Standing) -> Plan:
         _bindings(playbook, facts, standing, tuple(stages)),
         budget,
     )
+
+
+def _others(playbook: Playbook, standing: Standing) -> Mapping[str, BudgetStanding]:
+    """Return what was spent for the channel under other names, the most first: a new name is a new budget."""
+    found = [(n, b) for n, b in standing.budgets.items() if n != playbook.name and b.spent]
+    found = [(name, budget) for name, budget in found if playbook.channel in budget.channels]
+    return dict(sorted(found, key=lambda pair: (-pair[1].spent, pair[0])))
 
 
 def _paid(
@@ -219,8 +235,32 @@ def _plan_stage(
     if previous and previous.exit_code is not ExitCode.DONE:
         why = f"its input, stage {previous.stage}, {'is blocked' if previous.action == 'blocked' else 'did not pass'}"
         return _with(planned, action="blocked", why=why, exit_code=previous.exit_code)
-    gate = (_basis(playbook, stage, facts), playbook.channel)
-    return _decide_action(planned, previous, found, standing, gate)
+    if found and found.verdict and found.basis != _basis(playbook, stage, facts):
+        return _gate_again(planned, found, standing, playbook.gate_of(stage))
+    return _decide_action(planned, previous, found, standing, playbook.channel)
+
+
+def _gate_again(
+    planned: PlannedStage, found: StageStanding, standing: Standing, guardrails: tuple[Guardrail, ...]
+) -> PlannedStage:
+    """Plan another gate of a checkpoint because guardrails, suites or judges are not those of the recorded one."""
+    planned = _with(planned, checkpoint=found.checkpoint, seconds=None, seconds_origin="already trained")
+    gates, definitions = standing.checkpoints[found.checkpoint].gates, [g.identity for g in guardrails]
+    changes = "; ".join(change.text for change in compare(gates[-1].definitions, definitions))
+    if less := loosening(gates, definitions, None):
+        why = f"{less.text}; {how_to_agree(found.checkpoint, less.failed.evidence)}"
+        return _with(planned, action="blocked", why=why, exit_code=ExitCode.INCONCLUSIVE)
+    told = f" ({changes})" if changes else ""
+    why = f"the gate changed since its recorded {found.verdict}{told}; gating again needs --reason"
+    return _with(planned, steps=("evaluate", "gate again"), why=why)
+
+
+def how_to_agree(checkpoint: str, evidence: str) -> str:
+    """Return what to do before a gate may be made easier than one that said FAIL."""
+    return (
+        f"somebody else has to agree first: safetune approve {short(checkpoint)} --evidence {short(evidence)} "
+        '--role ROLE --note "..."'
+    )
 
 
 def _basis(playbook: Playbook, stage: Stage, facts: Facts) -> str:
@@ -232,10 +272,9 @@ def _decide_action(
     previous: PlannedStage | None,
     found: StageStanding | None,
     standing: Standing,
-    gate: tuple[str, str],
+    channel: str,
 ) -> PlannedStage:
-    """Compare what the ledger says about this stage with what the playbook asks for; `gate` is (basis, channel)."""
-    basis, channel = gate
+    """Compare what the ledger says about this stage with what the playbook asks for."""
     history = standing.channels[channel].history if channel in standing.channels else ()
     if found is None or not found.checkpoint:
         after = f"; input known after {previous.stage}" if previous and previous.action == "run" else ""
@@ -244,19 +283,18 @@ def _decide_action(
     planned = _with(planned, checkpoint=found.checkpoint, seconds=None, seconds_origin="already trained")
     if found.verdict is None:
         return _with(planned, steps=("evaluate", "gate"), why="trained, not yet gated")
-    if found.basis != basis:
-        why = f"the gate changed since its recorded {found.verdict}; gating again needs --reason"
-        return _with(planned, steps=("evaluate", "gate again"), why=why)
     checkpoint = standing.checkpoints[found.checkpoint]
     if found.verdict is not Verdict.PASS:
-        if checkpoint.override and checkpoint.status != "quarantined" and checkpoint.gates[-1].seq == found.gate:
-            where = "" if any(d == found.checkpoint for _, d in history) else f", not on channel {channel}"
-            return _with(planned, action="cached", why=checkpoint.verdict_text + where)
+        serving = any(promoted == found.checkpoint for _, promoted in history)
+        overridden = checkpoint.override and checkpoint.status != "quarantined"
+        if overridden and serving and checkpoint.gates[-1].seq == found.gate:
+            return _with(planned, action="cached", why=checkpoint.verdict_text)
         why = f"its gate said {found.verdict} (ledger line {found.gate}); a recorded verdict is final"
         if found.verdict is Verdict.ERROR:
             again = f'safetune evaluate PLAYBOOK {short(found.checkpoint)} --gate --reason "..."'
             why = f"its gate could not measure (ledger line {found.gate}); once the cause is mended: {again}"
-        serving = any(promoted == found.checkpoint for _, promoted in history)
+        if overridden and checkpoint.gates[-1].seq == found.gate:
+            why = f"{checkpoint.verdict_text}, but not on channel {channel}, where the verdict counts"
         if not found.settled and (checkpoint.status != "promoted" or serving):
             # A run was stopped between the verdict and what follows from it, or `evaluate --gate` gave the verdict.
             why += ", and what follows from it is not recorded yet"
@@ -344,6 +382,8 @@ def plan_json(plan: Plan) -> Mapping[str, JSON]:
             "spent": plan.budget.before.spent,
             "gates": list(plan.budget.before.lines),
             "recorded": plan.budget.before.budget if plan.budget.before.lines else None,
+            "unpaid": [look.seq for look in plan.budget.before.unpaid],
+            "others": {n: {"spent": one.spent, "budget": one.budget} for n, one in plan.budget.others.items()},
         },
         "stages": [{n: getattr(s, n) for n in s.__slots__} for s in plan.stages],
         "bindings": dict(plan.bindings),

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from safetune.core import instrument
+from safetune.core import instrument, looks
 from safetune.core import power_judged as judged
 from safetune.core import power_sequential as early
 from safetune.core.intervals import LEAST_CORRELATION, MIN_CLUSTERS, least_design_effect
@@ -36,6 +36,9 @@ ASSUMED_SHARE_OF_LIMIT = 0.5
 ASSUMED_DISCORDANT = 0.10
 # Who asks for an improvement hopes for more: twice the demand. At exactly the demand no n would ever decide.
 ASSUMED_GAIN = 2.0
+# A limit that allows no change for the worse, and asks for none for the better, is shown by a real improvement only:
+# five points, about what a few hundred items can show.
+ASSUMED_IMPROVEMENT = 0.05
 
 _BEYOND = "no number of items could show that this limit holds"
 _NO_CARD = "judge {} has no calibration card, so it can only warn; `safetune judge calibrate` makes one"
@@ -100,6 +103,7 @@ class _Outlook:
     note: str
     expected: int | None = None
     beyond: str = _BEYOND
+    only_better: bool = False
 
 
 _NO_OUTLOOK = _Outlook(None, None, False, "")
@@ -110,6 +114,7 @@ class _Where:
     """A place with its size, how a person calls it, and how far the judge can be trusted there.
 
     `trust` is None where the label is the outcome itself, or where nothing is known and nothing is blocked by that.
+    `truth` is the rate that is assumed where a floor and a ceiling leave a band between them.
     """
 
     place: Place
@@ -117,18 +122,31 @@ class _Where:
     title: str = ""
     trust: Reliability | None = None
     untrusted: str = ""
+    truth: float | None = None
 
 
-def power_of(guardrail: Guardrail, sample: Sample) -> tuple[GuardrailPower, ...]:
+def power_of(guardrail: Guardrail, sample: Sample, gate: Sequence[Guardrail] = ()) -> tuple[GuardrailPower, ...]:
     """Return one record per limit for the whole suite, and one more for the smallest slice, where slices are gated.
 
-    Nothing is raised: a limit that the gate would refuse is likely ERROR.
+    `gate` are all guardrails that decide together: a floor and a ceiling on one metric must hold for one truth. Nothing
+    is raised: a limit that the gate would refuse is likely ERROR.
     """
+    truth = _middle([guardrail, *gate], guardrail)
     limits = [(name, value) for name, value in guardrail.limits.identity.items() if value is not None]
-    places = [_trusting(guardrail, sample, where) for where in _places(guardrail, sample)]
+    places = [replace(_trusting(guardrail, sample, w), truth=truth) for w in _places(guardrail, sample)]
     found = (_preview(guardrail, name, value, where) for name, value in limits for where in places)
     scored = "; of scores as of yes or no answers, which vary most"
     return tuple(replace(one, note=one.note + scored) if sample.scored and one.note else one for one in found)
+
+
+def _middle(gate: Sequence[Guardrail], about: Guardrail) -> float | None:
+    """Return the middle of the band that floors and ceilings on one metric leave; None without one of either."""
+    over = [g.limits.identity for g in gate if (g.suite, g.metric) == (about.suite, about.metric)]
+    floors = [value for found in over if instrument.is_rate(value := found.get("at_least"))]
+    ceilings = [value for found in over if instrument.is_rate(value := found.get("at_most"))]
+    if not floors or not ceilings:
+        return None
+    return (max(floors) + min(ceilings)) / 2
 
 
 def _places(guardrail: Guardrail, sample: Sample) -> Sequence[_Where]:
@@ -203,6 +221,8 @@ def _likely(guardrail: Guardrail, name: str, where: _Where, outlook: _Outlook) -
         return "unknown", "how many items there will be is not known yet"
     if n < least:
         return "INCONCLUSIVE", f"n={n} is below the minimum of {least}"
+    if outlook.enough and outlook.only_better:
+        return "unknown", f"only a real improvement can show it; n={n} is enough for one of {_points()}"
     if outlook.enough and guardrail.sequential and name not in ABSOLUTE:
         return "unknown", f"a fixed n of {outlook.needed:,} would do, and a test after every item needs more"
     if outlook.enough:
@@ -227,9 +247,11 @@ def _outlook(name: str, value: float, guardrail: Guardrail, where: _Where) -> _O
     if n is not None and clusters is not None and clusters < n:
         effect = least_design_effect(clusters, n / clusters, guardrail.confidence)
     worth = None if n is None else int(n / effect)
-    found = _independent(name, value, guardrail, (worth, where.trust))
+    found = _independent(name, value, guardrail, (worth, where.trust), where.truth)
     needed = None if found.needed is None else max(math.ceil(found.needed * effect), where.place.least)
     expected = None if found.expected is None else math.ceil(found.expected * effect)
+    if expected is not None and n is not None:  # nothing is decided before the first look
+        expected = min(max(expected, looks.first_end(n, where.place.least)), n)
     clustered = f"; {clusters} clusters whose items correlate by {LEAST_CORRELATION}" if effect > 1 else ""
     return replace(found, needed=needed, expected=expected, note=found.note + clustered)
 
@@ -237,22 +259,37 @@ def _outlook(name: str, value: float, guardrail: Guardrail, where: _Where) -> _O
 _Known = tuple[int | None, Reliability | None]  # independent items, and how far the judge can be trusted
 
 
-def _independent(name: str, value: float, guardrail: Guardrail, known: _Known) -> _Outlook:
+def _independent(name: str, value: float, guardrail: Guardrail, known: _Known, truth: float | None = None) -> _Outlook:
     n, trust = known
     if name in ABSOLUTE:
         ceiling, seen = (value, trust) if name == "at_most" else (1 - value, trust and judged.mirrored(trust))
-        return (_sequential if guardrail.sequential else _absolute)(ceiling, guardrail.confidence, (n, seen))
+        assumed = _assumed(ceiling, truth if truth is None or name == "at_most" else 1 - truth)
+        return (_sequential if guardrail.sequential else _absolute)(ceiling, guardrail.confidence, (n, seen), assumed)
     gain = 0.0 if name == "worse_by_at_most" else ASSUMED_GAIN * value
+    gain = gain if value else ASSUMED_IMPROVEMENT
     found = _paired(value if name == "worse_by_at_most" else -value, gain, guardrail.confidence, known)
+    found = replace(found, only_better=not value)
     late = "; asked in turn it takes more, by how much is not known: the figures are those of a fixed n"
     return replace(found, note=found.note + late) if guardrail.sequential else found
 
 
-def _absolute(ceiling: float, confidence: float, known: _Known) -> _Outlook:
+def _points() -> str:
+    return f"{100 * ASSUMED_IMPROVEMENT:g} pt"
+
+
+_Assumed = tuple[float, str]  # a true rate on the side that the ceiling limits, and how a person would call it
+
+
+def _assumed(ceiling: float, truth: float | None) -> _Assumed:
+    if truth is None:
+        return ceiling * ASSUMED_SHARE_OF_LIMIT, "assumes a true rate of half of what the limit allows"
+    return truth, "assumes a true rate in the middle between floor and ceiling"
+
+
+def _absolute(ceiling: float, confidence: float, known: _Known, assumed: _Assumed) -> _Outlook:
     """A floor of 70 % is a ceiling of 30 % on everything else."""
     n, trust = known
-    rate = ceiling * ASSUMED_SHARE_OF_LIMIT
-    note = "assumes a true rate of half of what the limit allows" + _says(trust)
+    rate, note = assumed[0], assumed[1] + _says(trust)
     if trust is None:
         needed = min_n_absolute(ceiling, rate, confidence)
     else:
@@ -269,11 +306,11 @@ def _absolute(ceiling: float, confidence: float, known: _Known) -> _Outlook:
     return _Outlook(detectable, needed, enough, note)
 
 
-def _sequential(ceiling: float, confidence: float, known: _Known) -> _Outlook:
+def _sequential(ceiling: float, confidence: float, known: _Known, assumed: _Assumed) -> _Outlook:
     """As `_absolute`, for a test after every item; it shares its error with the doubt about the judge, half each."""
     n, trust = known
-    rate, alpha = ceiling * ASSUMED_SHARE_OF_LIMIT, 1 - confidence
-    note = f"assumes a true rate of half of what the limit allows{_says(trust)}; asked in turn, until it is decided"
+    (rate, what), alpha = assumed, 1 - confidence
+    note = f"{what}{_says(trust)}; asked in turn, until it is decided"
     seen, least, shown = rate, 0.0, ceiling
     if trust is not None:
         seen, least = judged.judged_rate(rate, trust), judged.judged_rate(0.0, trust)
@@ -297,7 +334,12 @@ def _paired(margin: float, gain: float, confidence: float, known: _Known) -> _Ou
     discordant = min(ASSUMED_DISCORDANT + gain, 1.0)
     gain = min(gain, discordant)
     note = f"assumes no change on average and {100 * discordant:.0f} % discordant pairs"
-    if gain:
+    if gain and not margin:
+        note = (
+            f"only a real improvement can show it: assumes one of {_points()} and {100 * discordant:.0f} % discordant"
+        )
+        note += " pairs"
+    elif gain:
         note = f"assumes {ASSUMED_GAIN:.0f} x the improvement asked for and {100 * discordant:.0f} % discordant pairs"
     note += _says(trust)
     if trust is None:

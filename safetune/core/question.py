@@ -14,6 +14,7 @@ from safetune.core.result import Rate
 from safetune.core.suite import INCOHERENT, SCORE, UNJUDGED, Metric
 
 ABSOLUTE = ("at_most", "at_least")
+_MOST_ITEMS = 10**9  # no suite is larger; whatever says so was not written by safetune
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,23 @@ def whole(guardrail: Guardrail) -> Place:
     return Place("", guardrail.severity, guardrail.min_samples)
 
 
+def planned_items(told: Mapping[str, JSON]) -> int:
+    """Return how many items a suite that is asked in part would have in all; 0 for any other."""
+    return _count(told.get("sequential"), "planned")
+
+
+def planned_slices(told: Mapping[str, JSON]) -> tuple[str, ...]:
+    """Return the slices of a suite that is asked in part, also of those that were not asked yet."""
+    found = told.get("sequential")
+    names = found.get("slices") if isinstance(found, Mapping) else None
+    return tuple(n for n in names if isinstance(n, str) and n) if isinstance(names, list | tuple) else ()
+
+
+def _count(told: object, name: str) -> int:
+    found = told.get(name) if isinstance(told, Mapping) else None
+    return found if type(found) is int and 0 <= found <= _MOST_ITEMS else 0
+
+
 def slice_places(guardrail: Guardrail, found: Sequence[str]) -> tuple[Place, ...]:
     """Return the slices that a guardrail gates on their own, in order of name: also those that are not `found`."""
     wanted = guardrail.slices
@@ -52,7 +70,8 @@ class Question:
     """One limit at one place. `hopeful` says how an item counts that nobody may judge: for the candidate, or against.
 
     `told` is what the evidence tells of the instrument, as JSON: `calibration` of the judge's error, `sequential` of
-    the items that were planned.
+    the items that were planned, `sampled` of the clusters that were drawn, `slices_are_languages` where slices are.
+    `elsewhere` are the languages of the whole suite, for a slice whose responses are too short to tell theirs.
     """
 
     guardrail: Guardrail
@@ -62,6 +81,7 @@ class Question:
     metric: Metric
     told: Mapping[str, JSON] = field(default_factory=dict)
     hopeful: bool = False
+    elsewhere: frozenset[str] = frozenset()
 
     @property
     def absolute(self) -> bool:
@@ -98,17 +118,32 @@ class Question:
         """The size of the largest cluster of the suite, at least 1."""
         return max(self._sequential("largest"), 1)
 
+    @property
+    def sampled(self) -> int:
+        """How many clusters were drawn of the suite at most; 0 where it was asked as a whole."""
+        return _count(self.told, "sampled")
+
     def _sequential(self, name: str) -> int:
-        told = self.told.get("sequential")
-        found = told.get(name) if isinstance(told, Mapping) else None
-        return found if isinstance(found, int) else 0
+        return _count(self.told.get("sequential"), name)
+
+    @property
+    def unread(self) -> bool:
+        """Whether this is a slice in a language that the judge has no card for; no response has a say in that."""
+        if self.told.get("slices_are_languages") is not True or not self.place.name:
+            return False
+        known = self.told.get("calibration")
+        if isinstance(known, Mapping) and known.get("kind") == "definition":
+            return False
+        spoken = known.get("languages") if isinstance(known, Mapping) else None
+        return not isinstance(spoken, Mapping) or self.place.name not in spoken
 
     @property
     def languages(self) -> frozenset[str]:
-        """The languages that were found in the responses that were judged."""
+        """The languages that were found in the responses that were judged; where none was, those of the suite."""
         arms = (self.reading.now, self.reading.before)
         pairs = {pair for arm in arms for pair in zip(arm.languages, arm.labels, strict=True)}
-        return frozenset(language for language, label in pairs if language and label != UNJUDGED)
+        found = frozenset(language for language, label in pairs if language and label != UNJUDGED)
+        return found or self.elsewhere
 
     def _rate_of(self, arm: Arm) -> Rate:
         return Rate(sum(self.values(arm)), len(arm))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 from safetune.core.bounds import Bounds
 from safetune.core.verdict import Verdict
@@ -27,9 +28,10 @@ class Seen:
     """The figures behind one result.
 
     `bounds` are the two one-sided bounds at the guardrail's confidence: of the candidate's rate for an absolute limit,
-    of candidate minus baseline for a `paired` one. `estimate` is what they are about, on their scale: where the judge's
-    error is taken out of them it differs from what was counted. `needed` is the n that would probably decide, or None.
-    The baseline is there whenever it was measured on the same prompts, also where only the candidate decides.
+    of candidate minus baseline for a `paired` one. `estimate` is what they are about, on their scale: it differs from
+    what was counted where it is `corrected`, the judge's error being taken out of it, and where a sequential test was
+    decided before all items were read. `needed` is the n that would probably decide, or None. The baseline is there
+    whenever it was measured on the same prompts, also where only the candidate decides.
     """
 
     candidate: Rate | None = None
@@ -38,6 +40,7 @@ class Seen:
     needed: int | None = None
     paired: bool = False
     estimate: float | None = None
+    corrected: bool = False
 
     @property
     def difference(self) -> float | None:
@@ -50,12 +53,45 @@ class Seen:
 NOTHING_SEEN = Seen()
 
 
+class Cause(StrEnum):
+    """Why a limit is not decided, as far as the next step depends on it."""
+
+    NONE = ""
+    MORE = "more-items"  # that is all it takes
+    BEYOND = "beyond-items"  # more of them alone are unlikely to do
+    FEW = "below-minimum"
+    CLUSTERS = "few-clusters"
+    STOPPED = "stopped"  # not asked further, because the gate had failed
+    BASELINE = "no-baseline"
+    BLIND = "no-room"  # the baseline is so good, or so bad, that nothing can be seen
+    UNJUDGED = "unjudged"  # responses that nobody may judge would decide
+    CARD = "no-card"  # nothing is known of the judge's error
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What the next step after a result depends on: its cause, whose judge it is about, and in which suite.
+
+    `clusters` is how far the sample of the suite would have to be extended to hold the items that are needed; 0 where
+    the suite is not sampled, has no more, or the number is not known.
+    """
+
+    cause: Cause = Cause.NONE
+    suite: str = ""
+    judge: str = ""
+    clusters: int = 0
+
+
+NO_REMEDY = Remedy()
+
+
 @dataclass(frozen=True, slots=True)
 class LimitResult:
     """What one limit of one guardrail says; `slice` is empty for the whole suite, `confidence` that of each bound.
 
     `severity` is how this very result counts: only `block` decides. `notes` are worth knowing whatever the verdict: how
-    the judge's error was dealt with, after how many items a sequential test had decided.
+    the judge's error was dealt with, after how many items a sequential test had decided. `remedy` is no part of what is
+    recorded of a result.
     """
 
     guardrail: str
@@ -69,6 +105,7 @@ class LimitResult:
     confidence: float | None = None
     critical: bool = False
     notes: tuple[str, ...] = ()
+    remedy: Remedy = NO_REMEDY
 
 
 @dataclass(frozen=True, slots=True)

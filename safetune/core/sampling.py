@@ -6,7 +6,7 @@ both parts would let the sealed part leak into the open one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from safetune.core.digest import digest
@@ -71,12 +71,17 @@ def _place(purpose: str, seed: int, key: str) -> float:
     return int(digest([purpose, seed, key]), 16) / _RANGE
 
 
-def in_order(keys: Iterable[str]) -> tuple[str, ...]:
-    """Return the distinct cluster keys in the order of their digests: one that nothing observed has chosen.
+def in_order(keys: Iterable[str], name: Callable[[str], str] | None = None) -> tuple[str, ...]:
+    """Return the distinct cluster keys in the order of their digests, which nothing observed has chosen.
 
-    The digest has a purpose of its own, so that the order has nothing to do with what is sampled or sealed.
+    The digest has a purpose of its own, so that the order has nothing to do with what is sampled or sealed. `name`
+    gives what the digest is of, where a key says more than that. What is asked and what is tested must have one order:
+    else every look would shuffle the items anew, and the test would not be sequential.
     """
-    return tuple(sorted(dict.fromkeys(keys), key=_turn))
+    distinct = dict.fromkeys(keys)
+    if name is None:
+        return tuple(sorted(distinct, key=_turn))
+    return tuple(sorted(distinct, key=lambda key: (_turn(name(key)), key)))
 
 
 def _turn(key: str) -> bytes:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from safetune.core import override
-from safetune.core.alpha import UNSPENT, BudgetStanding, Terms, charge
+from safetune.core.alpha import UNSPENT, BudgetStanding, Look, charge, looked
 from safetune.core.errors import IntegrityError
-from safetune.core.events import AGAIN, EXTENDED, GATED, Event
+from safetune.core.events import Event
 from safetune.core.override import Approval, LastGate, Override
+from safetune.core.redefined import Change, compare
+from safetune.core.regating import Gate, definitions_of, sizes_in, wrong_act, wrong_guardrails
 from safetune.core.verdict import Verdict
 
 
@@ -27,28 +29,9 @@ class ChannelStanding:
     history: tuple[tuple[int, str], ...]
 
 
-_FIRST = Terms()
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One recorded gate of a checkpoint; `extended` are the suites that it asked more, with how many clusters."""
-
-    seq: int
-    verdict: Verdict
-    guardrails: str
-    evidence: str
-    basis: str
-    terms: Terms = _FIRST
-    extended: Mapping[str, int] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class CheckpointStanding:
-    """One checkpoint: candidate, promoted, rejected, held or quarantined.
-
-    `approvals` and `override` are about its last gate; a later gate ends them.
-    """
+    """One checkpoint: candidate, promoted, rejected, held or quarantined."""
 
     status: str
     parent: str = ""
@@ -57,8 +40,21 @@ class CheckpointStanding:
     stage: str = ""
     gates: tuple[Gate, ...] = ()
     quarantined_at: int = 0
-    approvals: tuple[Approval, ...] = ()
-    override: Override | None = None
+
+    @property
+    def approvals(self) -> tuple[Approval, ...]:
+        """The approvals of its last gate; a later gate ends them."""
+        return self.gates[-1].approvals if self.gates else ()
+
+    @property
+    def override(self) -> Override | None:
+        """The override of its last gate; a later gate ends it."""
+        return self.gates[-1].override if self.gates else None
+
+    @property
+    def changed(self) -> tuple[Change, ...]:
+        """How the guardrails of its last gate differ from those of the gate before."""
+        return compare(self.gates[-2].definitions, self.gates[-1].definitions) if len(self.gates) > 1 else ()
 
     @property
     def stands(self) -> bool:
@@ -104,10 +100,14 @@ class Standing:
     last_seq: int = 0
     budgets: Mapping[str, BudgetStanding] = field(default_factory=dict)
 
+    def gates(self, checkpoint: str) -> tuple[Gate, ...]:
+        """Return the gates of a checkpoint, in order."""
+        found = self.checkpoints.get(checkpoint)
+        return found.gates if found else ()
+
     def attempts(self, checkpoint: str) -> int:
         """Return how often a checkpoint was gated."""
-        found = self.checkpoints.get(checkpoint)
-        return len(found.gates) if found else 0
+        return len(self.gates(checkpoint))
 
     def quarantined_ancestor(self, checkpoint: str) -> str:
         """Return the nearest ancestor that is quarantined and has not passed a gate since, or an empty string."""
@@ -226,14 +226,20 @@ def _failed(standing: Standing, event: Event) -> Standing:
 
 
 def _evaluated(standing: Standing, event: Event) -> Standing:
-    return _with_stage(standing, event, event.text("subject"), evidence=event.text("evidence"))
+    """A measurement for a gate is a look, unpaid as long as no gate follows."""
+    look = Look(event.seq, event.text("subject"), event.text("evidence"))
+    if event.data.get("gate") is True:
+        payer = event.text("playbook")
+        budget = looked(standing.budgets.get(payer, UNSPENT), look)
+        standing = replace(standing, budgets=_put(standing.budgets, payer, budget))
+    return _with_stage(standing, event, look.subject, evidence=look.evidence)
 
 
 def _gated(standing: Standing, event: Event) -> Standing:
     """A checkpoint is gated once; asking again needs a reason, counts as another attempt, and spends."""
     found, digest = _checkpoint(standing, event), event.text("checkpoint")
     attempt = event.data.get("attempt")
-    if attempt != len(found.gates) + 1:
+    if type(attempt) is not int or attempt != len(found.gates) + 1:
         raise _violation(event, f"attempt {attempt} does not follow {len(found.gates)} earlier one(s)")
     if found.gates and not event.text("reason").strip():
         raise _violation(event, "gating a checkpoint again needs a reason")
@@ -245,54 +251,30 @@ def _gated(standing: Standing, event: Event) -> Standing:
     if isinstance(paid, str):
         raise _violation(event, paid)
     budget, terms = paid
-    if wrong := _wrong_act(event, found):
+    if wrong := wrong_act(event, found.gates) or wrong_guardrails(event, found.gates):
         raise _violation(event, wrong)
     bound = event.text("guardrails"), event.text("evidence"), event.text("basis")
-    gate = Gate(event.seq, verdict, *bound, terms, _sizes(event))
+    gate = Gate(event.seq, verdict, *bound, terms, sizes_in(event), definitions_of(event))
     standing = replace(standing, budgets=_put(standing.budgets, playbook, budget))
-    gates = (*found.gates, gate)
-    standing = _with_checkpoint(standing, digest, replace(found, gates=gates, approvals=(), override=None))
+    standing = _with_checkpoint(standing, digest, replace(found, gates=(*found.gates, gate)))
     return _with_stage(standing, event, digest, verdict=verdict, gate=event.seq, basis=gate.basis, settled="")
 
 
-def _wrong_act(event: Event, found: CheckpointStanding) -> str:
-    """Return why a gate cannot be the act that its line says, or an empty string."""
-    act, attempt = event.text("act"), len(found.gates) + 1
-    if act not in ((AGAIN, EXTENDED) if found.gates else (GATED,)):
-        return f"attempt {attempt} cannot be called {act!r}"
-    sizes = _sizes(event)
-    if (act == EXTENDED) != ("extended" in event.data) or (act == EXTENDED and not sizes):
-        return "an extended gate, and no other, says which suites it asked more"
-    if act == EXTENDED:
-        last = found.gates[-1]
-        if last.verdict is not Verdict.INCONCLUSIVE:
-            return f"only INCONCLUSIVE can be extended, and its last gate said {last.verdict}"
-        if any(size < last.extended.get(name, 0) for name, size in sizes.items()):
-            return "a suite that was extended cannot be asked less"
-    return ""
-
-
-def _sizes(event: Event) -> Mapping[str, int]:
-    """Return the sizes of the suites that were extended; none when the line holds anything else."""
-    found = event.data.get("extended")
-    if not isinstance(found, Mapping):
-        return {}
-    sizes = {str(name): size for name, size in found.items() if type(size) is int and size > 0}
-    return sizes if len(sizes) == len(found) else {}
-
-
 def _last_gate(found: CheckpointStanding) -> LastGate | None:
-    gate = found.gates[-1] if found.gates else None
-    return LastGate(gate.seq, gate.verdict, gate.evidence) if gate else None
+    return found.gates[-1].last if found.gates else None
 
 
 def _approved(standing: Standing, event: Event) -> Standing:
-    """A checkpoint is approved for what its last gate saw, in a role, by somebody."""
+    """A checkpoint is approved for what its last gate saw, or one that said FAIL, in a role, by somebody."""
     found, digest = _checkpoint(standing, event), event.text("checkpoint")
-    if wrong := override.not_approvable(_last_gate(found), event):
+    older = (n for n, g in enumerate(found.gates) if g.verdict is Verdict.FAIL and g.seq == event.data.get("gate"))
+    place = next(older, len(found.gates) - 1)
+    if wrong := override.not_approvable(found.gates[place].last if found.gates else None, event):
         raise _violation(event, wrong)
-    approval = Approval(event.seq, event.by, event.text("role"))
-    return _with_checkpoint(standing, digest, replace(found, approvals=(*found.approvals, approval)))
+    gate = found.gates[place]
+    agreed = replace(gate, approvals=(*gate.approvals, Approval(event.seq, event.by, event.text("role"))))
+    gates = (*found.gates[:place], agreed, *found.gates[place + 1 :])
+    return _with_checkpoint(standing, digest, replace(found, gates=gates))
 
 
 def _overridden(standing: Standing, event: Event) -> Standing:
@@ -304,8 +286,8 @@ def _overridden(standing: Standing, event: Event) -> Standing:
         raise _violation(event, f"checkpoint {digest[:12]} is quarantined since line {found.quarantined_at}")
     if ancestor := standing.quarantined_ancestor(digest):
         raise _violation(event, f"checkpoint {digest[:12]} was trained from {ancestor[:12]}, which is quarantined")
-    made = Override(event.seq, event.by, event.text("reason"))
-    return _with_checkpoint(standing, digest, replace(found, override=made))
+    made = replace(found.gates[-1], override=Override(event.seq, event.by, event.text("reason")))
+    return _with_checkpoint(standing, digest, replace(found, gates=(*found.gates[:-1], made)))
 
 
 def _promoted(standing: Standing, event: Event) -> Standing:

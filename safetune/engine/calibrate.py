@@ -13,7 +13,7 @@ from pathlib import Path
 from safetune.core.agreement import Agreement
 from safetune.core.card import UNKNOWN_LANGUAGE, Card, Counts, model_name, parse
 from safetune.core.digest import JSON, canonical, digest, sha256_hex
-from safetune.core.errors import RunError, UsageError
+from safetune.core.errors import RunError, UsageError, reason_of
 from safetune.core.evidence import Judgement
 from safetune.engine.asking import Workplace, default_workers
 from safetune.engine.jobs import scratch_folder
@@ -258,7 +258,7 @@ def _own_card(judge: AnyJudge) -> str:
     try:
         card = parse(ships())
     except (OSError, ValueError) as error:
-        return f"cannot be used: {error}"
+        return f"cannot be used: {reason_of(error)}"
     if problem := card.problem(judge.name, judge.version):
         return f"cannot be used: {problem}"
     return f"n={card.overall.n} for {', '.join(sorted(card.languages())) or 'no language'}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetune.core.card import Card, model_name, parse
 from safetune.core.digest import JSON
-from safetune.core.errors import UsageError
+from safetune.core.errors import UsageError, reason_of
 from safetune.core.judge_error import CARD, DEFINITION
 from safetune.core.suite import Suite
 from safetune.engine.judging import AnyJudge, plain
@@ -19,7 +19,8 @@ def own_card(suite: Suite, judge: AnyJudge, models: Sequence[str] | None = None)
     """Return the card that a suite names for its judge; without `models` any model will do, as nobody has looked yet.
 
     Raises:
-        UsageError: when it cannot be read, or is about another judge, version or model, or labels never given.
+        UsageError: when it cannot be read, has no seal, or is about another judge, version or model, or labels that
+            are never given.
     """
     if not suite.judge.card:
         return None
@@ -27,9 +28,11 @@ def own_card(suite: Suite, judge: AnyJudge, models: Sequence[str] | None = None)
     try:
         card = parse(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UsageError(f"suite {suite.name}: card {path.name} cannot be used: {error}", hint=_HINT) from error
+        why = reason_of(error)
+        raise UsageError(f"suite {suite.name}: card {path.name} cannot be used: {why}", hint=_HINT) from error
     model = card.model if models is None else model_name(models)
-    problem = card.problem(suite.judge.name, str(judge.version), model)
+    problem = "" if card.sealed else "it is of an older form that has no seal, so anybody could have edited it"
+    problem = problem or card.problem(suite.judge.name, str(judge.version), model)
     if problem := problem or card.labels_problem(_labels(judge)):
         raise UsageError(f"suite {suite.name}: card {path.name}: {problem}", hint=_HINT)
     return card
@@ -41,28 +44,40 @@ def shipped_card(judge: AnyJudge) -> Card | None:
     A judge that asks a model has none: the card would be about that model. Nor has one whose card is about another
     version of it, or cannot be read: it speaks for nothing.
     """
-    ships = getattr(judge, "card", None)
-    if ships is None or not plain(judge):
+    card = _ships(judge) if plain(judge) else None
+    if card is None or card.problem(judge.name, str(judge.version)) or card.labels_problem(_labels(judge)):
         return None
+    return card
+
+
+def _ships(judge: AnyJudge) -> Card | None:
+    ships = getattr(judge, "card", None)
     try:
-        card = parse(ships())
+        return None if ships is None else parse(ships())
     except (OSError, ValueError):
         return None
-    return None if card.problem(judge.name, str(judge.version)) or card.labels_problem(_labels(judge)) else card
 
 
 def calibration(judge: AnyJudge, own: Card | None) -> Mapping[str, JSON] | None:
     """Return what a gate may know of a judge's error, as JSON; None where nothing is known, so that it can only warn.
 
     The suite's own card comes first, then a label that is the outcome itself, then the card that ships with the judge.
-    Labels are those that the judge gives.
+    A suite that names a copy of the shipped card has none of its own (ADR 15). Labels are those that the judge gives.
     """
     if own is not None:
-        return _told(own, _labels(judge), own=True)
+        return _told(own, _labels(judge), own=not _copied(own, _ships(judge)))
     if plain(judge) and getattr(judge, "by_definition", False) is True:
         return {"kind": DEFINITION}
     shipped = shipped_card(judge)
     return None if shipped is None else _told(shipped, _labels(judge), own=False)
+
+
+def _copied(own: Card, shipped: Card | None) -> bool:
+    """Say whether two cards are of one labelled set: by its digest, or by counts that do not come twice by chance."""
+    if shipped is None:
+        return False
+    counts = shipped.figures.values()
+    return own.labelled == shipped.labelled or any(one in counts for one in own.figures.values())
 
 
 def _labels(judge: AnyJudge) -> frozenset[str]:

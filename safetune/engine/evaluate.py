@@ -13,6 +13,7 @@ from safetune.core.evidence import EvaluationReport
 from safetune.core.gate import decide
 from safetune.core.plan import evidence_basis, suites_of
 from safetune.core.playbook import Guardrail, Playbook, Stage
+from safetune.core.regating import largest_sizes
 from safetune.core.result import GateResult
 from safetune.core.standing import CheckpointStanding
 from safetune.core.suite import Suite
@@ -68,7 +69,7 @@ class EvaluateResult:
     """What was measured, the gate's result when there was one, the evidence object, and the exit code.
 
     `budget` is what the gates of the playbook have spent by now, and what they may spend, where the gate is on record;
-    `override` says that its verdict was overridden.
+    `override` says that its verdict was overridden; `changed` how its guardrails differ from those of the gate before.
     """
 
     target: str
@@ -80,6 +81,7 @@ class EvaluateResult:
     note: str = ""
     budget: tuple[float, float] | None = None
     override: str = ""
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def evaluate(wanted: EvaluateRequest, listener: Listener) -> EvaluateResult:
     """Measure, judge, store the evidence, and decide when `gate` is set.
 
     A checkpoint of the ledger that is gated gets a recorded verdict, as in a run; anything else gets a verdict that is
-    shown and stored as evidence, and that can promote nothing.
+    shown and stored as evidence, that can promote nothing, and that is counted as a look nobody paid for.
 
     Raises:
         UsageError: when a name or a file is wrong.
@@ -139,9 +141,7 @@ def _recorded(
     labels, notes, judged = _judge_recorded(scope, files, place)
     evidence, report = store_report(store, judged, place)
     del judged  # its items, which are in the store now
-    line = evaluated(report.subject, report.baseline, evidence, [s.suite for s in report.suites])
-    store.commit(for_gate(line) if wanted.gate else line)
-    result = _decided(wanted, scope, labels, (evidence, report))
+    result = _decided(wanted, store, scope, labels, (evidence, report))
     return replace(result, note="; ".join(note for note in (result.note, *notes) if note))
 
 
@@ -158,16 +158,20 @@ def _judge_recorded(
 
 
 def _decided(
-    wanted: EvaluateRequest, scope: _Scope, labels: tuple[str, str], found: tuple[str, EvaluationReport]
+    wanted: EvaluateRequest, store: Store, scope: _Scope, labels: tuple[str, str], found: tuple[str, EvaluationReport]
 ) -> EvaluateResult:
-    """Decide, when asked to, about something that is not a checkpoint of the ledger."""
+    """Record what was measured and decide, when asked to, about something that is not a checkpoint of the ledger."""
     evidence, report = found
+    line = evaluated(report.subject, report.baseline, evidence, [s.suite for s in report.suites])
     if not wanted.gate:
+        store.commit(line)
         return EvaluateResult(*labels, report, None, evidence, _measured_code(report))
+    store.commit(for_gate(line, scope.purse.playbook))
     result = replace(decide(scope.guardrails, report), spent=0.0)
+    looks = len(store.standing().budgets[scope.purse.playbook].unpaid)
     note = (
         "this verdict is evidence only: what is not a checkpoint of the store cannot be promoted, and nothing of the "
-        "alpha budget is spent"
+        f"alpha budget is spent; it is look number {looks} that was not paid for, which plan and status count"
     )
     return EvaluateResult(*labels, report, result, evidence, result.verdict.exit_code, note)
 
@@ -191,10 +195,13 @@ def _measured_code(report: EvaluationReport) -> ExitCode:
 def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Workplace]) -> EvaluateResult:
     store, place = where
     subjects = Subjects(prepared.model, store, place.listener, wanted.key_variable)
-    target, digest = subjects.named(wanted.target or prepared.playbook.channel)
+    target, digest = subjects.named(wanted.target or prepared.playbook.channel, gate=wanted.gate)
     known = store.standing().checkpoints.get(digest)
     if wanted.gate and wanted.stage and known:
-        raise UsageError("a checkpoint is gated by the guardrails of the stage that made it", hint="leave out --stage")
+        raise UsageError(
+            f"{target.label} is a checkpoint of the ledger, gated by the guardrails of the stage that made it",
+            hint="leave out --stage",
+        )
     if wanted.gate and known and known.stage_key not in {p.key for p in prepared.plan.stages}:
         raise UsageError(
             f"no stage of this playbook made {target.label}, so its guardrails may not judge it",
@@ -219,23 +226,20 @@ def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Work
     arms = Arms(target, baseline, subjects.base() if needs_base(scope.measured) else None)
     if wanted.gate and known:
         gated = gate_checkpoint(store, arms, _order(wanted, scope, digest, known), place)
-        code = gated.result.verdict.exit_code
-        return EvaluateResult(*labels, gated.report, gated.result, gated.evidence, code, budget=gated.budget)
+        found = EvaluateResult(
+            *labels, gated.report, gated.result, gated.evidence, gated.result.verdict.exit_code, gated.note
+        )
+        return replace(found, budget=gated.budget, changed=gated.changed)
     stopping = Stopping(scope.guardrails) if wanted.gate else None
     evidence, report = measure_and_store(store, arms, scope.measured, place, stopping)
-    against = baseline.identity if baseline else ""
-    line = evaluated(target.identity, against, evidence, [m.suite.name for m in scope.measured])
-    store.commit(for_gate(line) if wanted.gate else line)
-    return _decided(wanted, scope, labels, (evidence, report))
+    return _decided(wanted, store, scope, labels, (evidence, report))
 
 
 def _order(wanted: EvaluateRequest, scope: _Scope, digest: str, known: CheckpointStanding) -> GateOrder:
     """Return what to gate a checkpoint by; its basis is the plan's also where more items are asked than planned."""
-    measured: tuple[Measured, ...] = scope.measured
-    sizes: Mapping[str, int] = {}
     if wanted.again.extend:
         check_extendable(digest, known)
-        measured, sizes = extend(measured, sizes_of(wanted.again.extend), known.gates[-1].extended)
+    measured, sizes = extend(scope.measured, sizes_of(wanted.again.extend), largest_sizes(known.gates))
     return GateOrder(
         stage_key=scope.stage_key,
         guardrails=scope.guardrails,
@@ -262,7 +266,8 @@ def _recorded_verdict(
     note = f'recorded in ledger line {last.seq}, nothing was measured anew; to gate again, say why: --reason "..."'
     found = EvaluateResult(*labels, report, result, last.evidence, result.verdict.exit_code, note)
     budget = scope.purse.budget - scope.purse.left(store.standing()), scope.purse.budget
-    return replace(found, budget=budget, override=known.override.text if known.override else "")
+    said = known.override.text if known.override else ""
+    return replace(found, budget=budget, override=said, changed=tuple(change.text for change in known.changed))
 
 
 # -- what of the playbook is used --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from safetune.core.arms import BRIEF, Arm, Brief, brief_of
 from safetune.core.digest import JSON, canonical, json_text
 from safetune.core.errors import IntegrityError, SafetuneError
 from safetune.core.evidence import BASELINE, CANDIDATE, Cells, EvaluationReport, Item, Judgement, SuiteEvidence
-from safetune.core.suite import Metric
+from safetune.core.suite import LABEL, Metric
 from safetune.state.atomic import machine_errors, write_atomic
 from safetune.state.lines import LineFile, Lines, json_line
 
@@ -140,7 +140,7 @@ def _suite_row(evidence: SuiteEvidence) -> Mapping[str, JSON]:
         "suite_digest": evidence.suite_digest,
         "judge": evidence.judge,
         "judge_version": evidence.judge_version,
-        "metrics": [{"name": m.name, "counts": list(m.counts), "worse": m.worse} for m in evidence.metrics],
+        "metrics": [{**m.identity, "counts": list(m.counts)} for m in evidence.metrics],
         "expected": evidence.expected,
         "controls": list(evidence.controls),
         "controls_failed": list(evidence.controls_failed),
@@ -223,13 +223,20 @@ def _decode(line: bytes) -> Item:
 
 
 def _check_score(item_id: str, score: object) -> None:
-    if not isinstance(score, int | float) or not math.isfinite(score):
+    try:
+        finite = isinstance(score, int | float) and math.isfinite(score)
+    except OverflowError:  # a whole number beyond all floats
+        finite = False
+    if not finite:
         raise ValueError(f"item {item_id} has no finite score")
 
 
 def _read_suite(row: Mapping[str, JSON], arms: Mapping[tuple[str, str], Sequence[Item]]) -> SuiteEvidence:
     known = dict(row)
-    metrics = tuple(Metric(m["name"], tuple(m["counts"]), m["worse"]) for m in known.pop("metrics"))  # type: ignore
+    metrics = tuple(
+        Metric(m["name"], tuple(m["counts"]), m["worse"], m.get("of", LABEL))  # type: ignore
+        for m in known.pop("metrics")  # type: ignore
+    )
     known["controls"] = tuple(known["controls"])  # type: ignore[arg-type]
     known["controls_failed"] = tuple(known["controls_failed"])  # type: ignore[arg-type]
     now, before = (arms.get((str(row["suite"]), arm), ()) for arm in (CANDIDATE, BASELINE))

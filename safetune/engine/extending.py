@@ -53,12 +53,18 @@ def check_extendable(checkpoint: str, known: CheckpointStanding) -> None:
         )
 
 
+def kept_text(sizes: Mapping[str, int]) -> str:
+    """Return what a gate that is asked again says of suites that an earlier gate extended; empty when none was."""
+    told = ", ".join(f"suite {name} is asked {size} clusters" for name, size in sizes.items())
+    return f"{told}, as an earlier gate of this checkpoint: it is never asked less" if told else ""
+
+
 def extend(
     measured: Sequence[Measured], wanted: Mapping[str, int], before: Mapping[str, int]
 ) -> tuple[tuple[Measured, ...], Mapping[str, int]]:
     """Return the suites of a gate with more items, and the size of each that is larger than in the playbook.
 
-    `before` are the sizes of an earlier extension, which stay: what was seen once is seen again.
+    `before` are the largest sizes of earlier gates, which stay: what was seen once is seen again.
 
     Raises:
         UsageError: for a suite that is not one of the gate's, or has no more items.
@@ -81,8 +87,11 @@ def _extended(found: Measured, wanted: Mapping[str, int], before: Mapping[str, i
     if 0 < wanted[name] < asked:
         raise UsageError(f"suite {name} is asked {asked} clusters already; extending is upwards", hint=_EXAMPLE)
     now = _of_size(found, wanted[name])
-    if asked <= 0 or _clusters(now) <= _clusters(earlier):
+    there = _clusters(now)
+    if asked <= 0 or there <= _clusters(earlier):
         raise UsageError(f"suite {name} has no more items", hint="the n that a gate needs stands in its table")
+    if there < wanted[name]:
+        raise UsageError(f"suite {name} has {there} clusters, not {wanted[name]}: say {name}={there}", hint=_EXAMPLE)
     return now
 
 

@@ -13,10 +13,13 @@ from safetune.core.events import EXTENDED, GateRecord, Spending, evaluated, for_
 from safetune.core.evidence import EvaluationReport
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Playbook
+from safetune.core.regating import changed_rows, largest_sizes
 from safetune.core.result import GateResult, LimitResult
-from safetune.core.standing import Standing
+from safetune.core.standing import RuleViolation, Standing
+from safetune.engine.again import refuse_loosened, refuse_pointless
 from safetune.engine.asking import Workplace
 from safetune.engine.evidence_files import read_evidence, write_evidence
+from safetune.engine.extending import kept_text
 from safetune.engine.looks import Stopping, measure_gate
 from safetune.engine.measure import Arms, Measured, measure
 from safetune.state.store import Store
@@ -24,19 +27,24 @@ from safetune.state.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """Who pays for a gate: a playbook by name, and the alpha budget that it allows."""
+    """Who pays for a gate: a playbook by name, the alpha budget that it allows, and the channel that it promotes to."""
 
     playbook: str
     budget: float
+    channel: str
+
+    def spent(self, standing: Standing) -> float:
+        """Return what the gates of the playbook have spent."""
+        return standing.budgets.get(self.playbook, UNSPENT).spent
 
     def left(self, standing: Standing) -> float:
         """Return what the gates of the playbook left of it."""
-        return self.budget - standing.budgets.get(self.playbook, UNSPENT).spent
+        return self.budget - self.spent(standing)
 
 
 def purse_of(playbook: Playbook) -> Purse:
     """Return what a playbook pays its gates from."""
-    return Purse(playbook.name, allowed(playbook))
+    return Purse(playbook.name, allowed(playbook), playbook.channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,8 @@ class GateOrder:
 class Gated:
     """A recorded gate: its result, the ledger line, and the evidence object it was decided on.
 
-    `budget` is what the gates of the playbook have spent by now, and what they may spend.
+    `budget` is what the gates of the playbook have spent by now, and what they may spend; `changed` is how its
+    guardrails differ from those of the gate before; `note` is worth knowing.
     """
 
     result: GateResult
@@ -67,14 +76,18 @@ class Gated:
     evidence: str
     report: EvaluationReport
     budget: tuple[float, float]
+    changed: tuple[str, ...] = ()
+    note: str = ""
 
 
 def gate_checkpoint(store: Store, arms: Arms, order: GateOrder, place: Workplace) -> Gated:
     """Measure a checkpoint of the ledger and its baseline on the same prompts, decide, and record the verdict.
 
     Raises:
-        UsageError: when the checkpoint was gated before and no reason is given.
-        NotPermitted: when the alpha budget does not pay for the gate; nothing is measured then.
+        UsageError: when the checkpoint was gated before, and no reason is given or nothing differs from that gate.
+        NotPermitted: when the alpha budget does not pay for the gate, or the gate is easier than one that said FAIL;
+            nothing is measured then.
+        StalePlanError: when somebody else gated the checkpoint meanwhile.
     """
     candidate, baseline = arms.candidate, arms.baseline
     attempt = store.standing().attempts(candidate.identity) + 1
@@ -83,42 +96,74 @@ def gate_checkpoint(store: Store, arms: Arms, order: GateOrder, place: Workplace
             f"checkpoint {candidate.label} has a recorded verdict; gating it again is a named act",
             hint='say why: --reason "..."',
         )
-    _refuse_unpaid(store.standing(), order, attempt)
+    before = store.standing()
+    refuse_loosened(before, candidate.identity, order.guardrails, store.ledger.author())
+    asked = order.basis, order.guardrails, order.extended
+    refuse_pointless(before, order.stage_key, candidate.identity, asked)
+    _refuse_unpaid(before, order, attempt)
     stopping = Stopping(order.guardrails, Terms(attempt, order.purse.left(store.standing())))
     evidence, report = measure_and_store(store, arms, order.measured, place, stopping)
     against = baseline.identity if baseline else ""
     names = [m.suite.name for m in order.measured]
-    store.commit(for_gate(evaluated(candidate.identity, against, evidence, names, order.stage_key)))
-    now = Store.open(store.root).standing()
-    if now.attempts(candidate.identity) + 1 != attempt:
-        raise StalePlanError(
-            f"checkpoint {candidate.label} was gated by somebody else meanwhile; this measurement is kept as evidence",
-            hint="safetune log",
-        )
-    # Others may have spent meanwhile: the gate itself refuses to pass on what is not there any more.
-    result = decide(order.guardrails, report, Terms(attempt, order.purse.left(now)))
-    record = GateRecord(
+    line = evaluated(candidate.identity, against, evidence, names, order.stage_key)
+    store.commit(for_gate(line, order.purse.playbook))
+    return _decide_and_record(store, order, (evidence, report), candidate.label, attempt)
+
+
+def _decide_and_record(
+    store: Store, order: GateOrder, found: tuple[str, EvaluationReport], label: str, attempt: int
+) -> Gated:
+    """Decide on what is left of the budget and record it; as often as somebody else spends of it in between.
+
+    The gate itself refuses to pass on what is not there any more. Every repetition needs a new ledger line.
+    """
+    evidence, report = found
+    while True:
+        now = Store.open(store.root).standing()
+        if now.attempts(report.subject) + 1 != attempt:
+            raise StalePlanError(
+                f"checkpoint {label} was gated by somebody else meanwhile; this measurement is kept as evidence",
+                hint="safetune log",
+            )
+        result = decide(order.guardrails, report, Terms(attempt, order.purse.left(now)))
+        try:
+            line = store.commit(gated(_record(order, found, result, now)))
+        except RuleViolation:
+            if store.standing().last_seq == now.last_seq:
+                raise
+            continue
+        standing, largest = store.standing(), largest_sizes(now.gates(report.subject))
+        kept = {name: size for name, size in order.extended.items() if size == largest.get(name)}
+        told = tuple(change.text for change in standing.checkpoints[report.subject].changed)
+        budget = order.purse.spent(standing), order.purse.budget
+        return Gated(result, line, evidence, report, budget, told, kept_text(kept))
+
+
+def _record(order: GateOrder, found: tuple[str, EvaluationReport], result: GateResult, now: Standing) -> GateRecord:
+    evidence, report = found
+    gates, definitions = now.gates(report.subject), [g.identity for g in order.guardrails]
+    return GateRecord(
         stage_key=order.stage_key,
-        checkpoint=candidate.identity,
-        baseline=against,
+        checkpoint=report.subject,
+        baseline=report.baseline,
         guardrails=result.guardrails,
         evidence=evidence,
         basis=order.basis,
         verdict=result.verdict.value,
-        attempt=attempt,
-        reason=order.reason if attempt > 1 else "",
+        attempt=len(gates) + 1,
+        reason=order.reason if gates else "",
         results=gate_rows(result),
-        definitions=[g.identity for g in order.guardrails],
+        definitions=definitions,
         spending=Spending(
             playbook=order.purse.playbook,
             spent=result.spent,
             budget=order.purse.budget,
             act=EXTENDED if order.extended else "",
             extended=order.extended,
+            channel=order.purse.channel,
+            changed=changed_rows(gates, definitions),
         ),
     )
-    spent = order.purse.budget - order.purse.left(now) + result.spent
-    return Gated(result, store.commit(gated(record)), evidence, report, (spent, order.purse.budget))
 
 
 def _refuse_unpaid(standing: Standing, order: GateOrder, attempt: int) -> None:
@@ -161,14 +206,17 @@ def gate_row(result: LimitResult) -> Mapping[str, JSON]:
         "guardrail": result.guardrail,
         "slice": result.slice,
         "severity": result.severity,
+        "critical": result.critical,
         "limit": result.limit,
         "confidence": result.confidence,
         "verdict": result.verdict.value,
         "reason": result.reason,
+        "notes": list(result.notes),
         "why": result.why,
         "candidate": {"events": seen.candidate.events, "n": seen.candidate.n} if seen.candidate else None,
         "baseline": {"events": seen.baseline.events, "n": seen.baseline.n} if seen.baseline else None,
         "difference": seen.difference,
+        "estimate": seen.estimate,
         "bounds": [seen.bounds.low, seen.bounds.high] if seen.bounds else None,
         "paired": seen.paired,
         "needed": seen.needed,

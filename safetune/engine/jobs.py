@@ -194,10 +194,11 @@ def _pass_on(child: _Child, listener: Listener) -> None:
     complete = data[: data.rfind(b"\n") + 1]
     child.offset += len(complete)
     for line in complete.splitlines():
-        with suppress(ValueError):
+        try:
             row = json.loads(line)
-            if not isinstance(row, dict):
-                continue
+        except ValueError:
+            continue
+        if isinstance(row, dict):
             listener(Progress(str(row.pop("kind", "note")), child.subject, row))
 
 

@@ -73,8 +73,9 @@ class _Course:
         return replace(self.measured, prompts=self.measured.prompts[: self.ends[looks - 1]])
 
     def told(self, evidence: SuiteEvidence) -> SuiteEvidence:
-        """Return evidence that says of how much it is the beginning, and how large a cluster of it can be."""
-        planned: dict[str, JSON] = {"planned": self.ends[-1], "largest": self.largest}
+        """Return evidence that says of how much it is the beginning: items, slices, and how large a cluster can be."""
+        slices: list[JSON] = [*sorted({prompt.slice for prompt in self.measured.prompts} - {""})]
+        planned: dict[str, JSON] = {"planned": self.ends[-1], "largest": self.largest, "slices": slices}
         return replace(evidence, told={**evidence.told, "sequential": planned})
 
 

@@ -226,6 +226,8 @@ class _Judging:
         told |= {"card": card.digest} if card else {}
         known = calibration(self._judge, card)
         told |= {"calibration": dict(known)} if known else {}
+        told |= {"slices_are_languages": True} if _slices_are_languages(suite) else {}
+        told |= {"sampled": suite.sampling.sample} if suite.sampling.sample else {}
         told |= {"models": list(models)} if models else {}
         told |= {"agreement": asdict(said.agreement)} if said.agreement else {}
         return SuiteEvidence(
@@ -270,7 +272,7 @@ class _Judging:
         """Return the languages that a response too short to tell may be in: those of the prompt, where it says so."""
         suite = self._measured.suite
         if suite.prompts.options.get("languages"):
-            return frozenset({prompt.slice}) if not suite.attacks else frozenset()
+            return frozenset({prompt.slice}) if _slices_are_languages(suite) else frozenset()
         return frozenset(suite.about.languages) or readable
 
     def _found(self, arms: Sequence[str]) -> Iterator[_Found]:
@@ -319,6 +321,10 @@ def _remembering(judge: Judge) -> Callable[[Case], Judgement]:
         return lately[case]
 
     return label
+
+
+def _slices_are_languages(suite: Suite) -> bool:
+    return bool(suite.prompts.options.get("languages")) and not suite.attacks
 
 
 def _detector() -> Callable[[str], tuple[str, float]]:

@@ -9,9 +9,10 @@ from safetune.core import override as rules
 from safetune.core.digest import short
 from safetune.core.errors import NotPermitted, StalePlanError, UsageError
 from safetune.core.events import Draft, Event, approved, overridden, promoted
-from safetune.core.override import LastGate
+from safetune.core.regating import Gate
 from safetune.core.rollback import find_checkpoint
-from safetune.core.standing import CheckpointStanding, Gate, Standing
+from safetune.core.standing import CheckpointStanding, Standing
+from safetune.core.verdict import Verdict
 from safetune.engine import checkpoints
 from safetune.state.store import Store
 
@@ -31,7 +32,8 @@ class ActResult:
     """What was recorded: about which checkpoint, whose verdict reads `verdict`, by whom, in which ledger line.
 
     An override moved `channel` from `previous`; both are empty for an approval, and `moved` is False where the channel
-    was there already.
+    was there already. `created` is True where there was no such channel before, `older` where an approval is not about
+    the last gate.
     """
 
     checkpoint: str
@@ -42,6 +44,8 @@ class ActResult:
     channel: str = ""
     previous: str = ""
     moved: bool = False
+    created: bool = False
+    older: bool = False
 
 
 def approve(store_root: Path, claim: Claim, role: str, note: str) -> ActResult:
@@ -54,10 +58,12 @@ def approve(store_root: Path, claim: Claim, role: str, note: str) -> ActResult:
     store = Store.open(store_root)
     digest, known, gate = _found(store.standing(), claim, "approve")
     draft = approved(digest, gate.evidence, gate.seq, role, note)
-    if wrong := rules.not_approvable(LastGate(gate.seq, gate.verdict, gate.evidence), _planned(store, draft)):
+    if wrong := rules.not_approvable(gate.last, _planned(store, draft)):
         raise UsageError(f"{short(digest)}: {wrong}", hint='--role safety --note "..."')
     line = store.commit(draft)
-    return ActResult(digest, known.verdict_text, gate.evidence, store.ledger.author(), line)
+    older = gate is not known.gates[-1]
+    said = gate.verdict.value if older else known.verdict_text
+    return ActResult(digest, said, gate.evidence, store.ledger.author(), line, older=older)
 
 
 def override(store_root: Path, claim: Claim, reason: str, to: str) -> ActResult:
@@ -87,7 +93,8 @@ def override(store_root: Path, claim: Claim, reason: str, to: str) -> ActResult:
     drafts += [move] if previous != digest else []
     line = store.commit(*drafts) if drafts else 0
     said = store.standing().checkpoints[digest].verdict_text
-    return ActResult(digest, said, gate.evidence, store.ledger.author(), line, channel, previous, previous != digest)
+    moved, by = previous != digest, store.ledger.author()
+    return ActResult(digest, said, gate.evidence, by, line, channel, previous, moved, created=found is None)
 
 
 def _found(standing: Standing, claim: Claim, purpose: str) -> tuple[str, CheckpointStanding, Gate]:
@@ -99,7 +106,11 @@ def _found(standing: Standing, claim: Claim, purpose: str) -> tuple[str, Checkpo
     last = known.gates[-1]
     if len(claim.evidence) >= _MIN_PREFIX and last.evidence.startswith(claim.evidence):
         return digest, known, last
-    older = [gate.seq for gate in known.gates if gate.evidence.startswith(claim.evidence)]
+    named = [gate for gate in known.gates if gate.evidence.startswith(claim.evidence)]
+    failed = next((g for g in reversed(named) if g.verdict is Verdict.FAIL and not g.override), None)
+    if purpose == "approve" and failed and len(claim.evidence) >= _MIN_PREFIX:
+        return digest, known, failed  # what it allows is another gate that is easier, and no override
+    older = [gate.seq for gate in named]
     if len(claim.evidence) >= _MIN_PREFIX and older:
         raise StalePlanError(
             f"evidence {claim.evidence} is that of ledger line {older[-1]}; {short(digest)} was gated again since, in "
@@ -118,7 +129,7 @@ def _planned(store: Store, draft: Draft) -> Event:
 
 
 def _check(known: CheckpointStanding, gate: Gate, event: Event) -> None:
-    last = LastGate(gate.seq, gate.verdict, gate.evidence)
+    last = gate.last
     if wrong := rules.not_about(last, event):
         raise UsageError(f"{short(event.text('checkpoint'))}: {wrong}", hint="safetune status")
     if not event.text("reason").strip():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetune.core.digest import canonical, digest
-from safetune.core.errors import StalePlanError, UsageError
+from safetune.core.errors import StalePlanError, UsageError, reason_of
 from safetune.core.events import BY_A_PERSON, Event
 from safetune.core.plan import Facts, Plan, differences, make_plan, plan_json
 from safetune.core.playbook import Playbook
@@ -123,7 +123,8 @@ def read_plan(path: Path) -> SavedPlan:
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist", hint="safetune plan PLAYBOOK -o plan.json") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path} is not a saved plan: {error}", hint="safetune plan PLAYBOOK -o plan.json") from error
+        why = f"{path} is not a saved plan: {reason_of(error)}"
+        raise UsageError(why, hint="safetune plan PLAYBOOK -o plan.json") from error
 
 
 def refuse_if_stale(saved: SavedPlan, now: Plan, events: Sequence[Event] = ()) -> None:

@@ -68,9 +68,10 @@ def _launch(stage: Stage) -> str:
 
 def _power(playbook: Playbook, stage: Stage, facts: Facts) -> tuple[GuardrailPower, ...]:
     found: list[GuardrailPower] = []
-    for guardrail in playbook.gate_of(stage):
+    gate = playbook.gate_of(stage)
+    for guardrail in gate:
         suite = next(s for s in playbook.suites if s.name == guardrail.suite)
-        found.extend(power_of(guardrail, sample_of(suite, facts.suites[suite.name], guardrail.metric)))
+        found.extend(power_of(guardrail, sample_of(suite, facts.suites[suite.name], guardrail.metric), gate))
     return tuple(found)
 
 

@@ -29,6 +29,8 @@ from safetune.state.lines import LineFile, Lines, json_line
 _HINT = 'a row is {"suite": ..., "item_id": ..., "output": ...} or {"prompt": ..., "output": ...}'
 _MARKS = ("entry_type", "doc_id", "schema", "eval")  # what results of other tools begin with, and no row of ours
 _TWICE = 0
+_NAMED, _LONG_ID = 10, 80  # ids of missing responses that are named, and characters of each
+_WHICH = 'name the suite: "suite" in each row, or --suite NAME for a file that is about one'
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class Recorded:
     """A file of responses: its name and identity, and its responses by request digest.
 
     `strays` counts rows that answer no prompt, and `unnamed` prompts that a row has the text of and yet does not
-    answer: they have a prefill or a system message beside it.
+    answer: they have a prefill or a system message beside it. `unclear` counts those rows whose item id is in more than
+    one suite. `missing` says per suite how many of its items have no response, and names the first.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Recorded:
     responses: Mapping[str, str]
     strays: int
     unnamed: int = 0
+    unclear: int = 0
+    missing: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -54,7 +59,8 @@ class Recorded:
     def note(self) -> str:
         """What is worth knowing of it, or an empty string."""
         strays = f"{self.strays} row(s) of {self.name} answer no prompt of these suites" if self.strays else ""
-        return "; ".join(part for part in (strays, _unnamed(self.name, self.unnamed)) if part)
+        parts = (strays, _unclear(self.name, self.unclear), _unnamed(self.name, self.unnamed), *self.missing)
+        return "; ".join(part for part in parts if part)
 
 
 class Asked:
@@ -65,6 +71,7 @@ class Asked:
         self.digests = bytearray()  # of the request of each prompt
         self.numbers = array("I")  # of the request of each prompt: the place of the first prompt with that request
         self.begins: dict[str, int] = {}  # the place of the first prompt of each suite
+        self.files: dict[str, str] = {}  # the names of the files that were read, by the SHA-256 of their bytes
         self._by_digest: dict[bytes, int] = {}  # by half of the digest, which is enough to tell requests apart
         self._by_id: dict[str, Index] = {}  # for each suite
         for one in measured:
@@ -99,6 +106,10 @@ class Asked:
             alone = self._ids().get(row["item_id"])
             return () if alone is None or alone == _TWICE else (alone - 1,)
         return [self.numbers[place] for place in self._with_text(row["prompt"]) if self._bare[place]]
+
+    def unclear(self, row: Mapping[str, str]) -> bool:
+        """Say whether a row names an item id that several suites have, and no suite."""
+        return bool(row["item_id"]) and not row["suite"] and self._ids().get(row["item_id"]) == _TWICE
 
     def contradicts(self, row: Mapping[str, str], numbers: Sequence[int]) -> bool:
         """Say whether a row names an item and has another prompt than that item."""
@@ -184,6 +195,18 @@ class _Answered(Mapping[str, str]):
         place = 0 if number is None else self._of[number]
         return self._rows[place - 1] if place else default
 
+    def missing(self) -> Iterator[str]:
+        """Yield, for every suite with items that have no response, how many and the ids of the first."""
+        for measured in self._asked.measured:
+            begin = self._asked.begins[measured.suite.name]
+            places = range(begin, begin + len(measured.prompts))
+            left = [place - begin for place in places if not self._of[self._asked.numbers[place]]]
+            if left:
+                few = ", ".join(measured.prompts[at].item_id[:_LONG_ID] for at in left[:_NAMED])
+                more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+                what = f"{len(left)} of {len(measured.prompts)} items of {measured.suite.name} have no response"
+                yield f"{what}: {few}{more}"
+
     def in_order(self, measured: Measured) -> Iterator[tuple[str, str | None]]:
         """Yield the digest of every request of a suite, in its order, and the response to it or None."""
         digests, begin = self._asked.digests, self._asked.begins[measured.suite.name]
@@ -211,17 +234,24 @@ def read_recorded(path: Path, asked: Asked) -> Recorded:
     """Return what a file of responses holds for the prompts of some suites. The responses stay in the file.
 
     Raises:
-        UsageError: naming file and line of a row that cannot be used, or when no row answers a prompt of the suites.
+        UsageError: naming file and line of a row that cannot be used; when no row answers a prompt of the suites; when
+            the same bytes were read before, as another arm: responses that are compared with themselves never differ.
     """
     try:
         file, identity = _opened(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint="check the file name") from error
+    if twin := asked.files.get(identity):
+        raise UsageError(
+            f"{path.name} has the very bytes of {twin}: responses would be compared with themselves",
+            hint="--baseline-recorded is for what the other model said",
+        )
     foreign = _of_a_tool(path, file)
-    found, strays = _Answered(asked, foreign or file), 0
+    found, strays, unclear = _Answered(asked, foreign or file), 0, 0
     for number, place, line, row in _rows(path.name, foreign or file, ours=not foreign):
         answered = asked.answered_by(row)
         strays += not answered
+        unclear += not answered and asked.unclear(row)
         if not row["item_id"]:
             found.leave(asked.left_out(row))
         elif row["prompt"] and asked.contradicts(row, answered):
@@ -233,9 +263,16 @@ def read_recorded(path: Path, asked: Asked) -> Recorded:
             raise UsageError(f"{path.name}:{number}: a second, different response to the same item", hint=_HINT)
     if not found:
         names = ", ".join(m.suite.name for m in asked.measured)
-        why = _unnamed(path.name, found.unnamed)
-        raise UsageError(f"no row of {path.name} answers a prompt of {names}{why and f'; {why}'}", hint=_HINT)
-    return Recorded(path.name, f"recorded:{identity}", found, strays, found.unnamed)
+        why = _unclear(path.name, unclear) or _unnamed(path.name, found.unnamed)
+        hint = _WHICH if unclear else _HINT
+        raise UsageError(f"no row of {path.name} answers a prompt of {names}{why and f'; {why}'}", hint=hint)
+    asked.files[identity] = path.name
+    missing = tuple(f"{path.name}: {text}" for text in found.missing())
+    return Recorded(path.name, f"recorded:{identity}", found, strays, found.unnamed, unclear, missing)
+
+
+def _unclear(name: str, count: int) -> str:
+    return f"{count} row(s) of {name} have an item id that is in more than one suite; {_WHICH}" if count else ""
 
 
 def _unnamed(name: str, count: int) -> str:

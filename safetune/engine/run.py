@@ -14,12 +14,15 @@ from safetune.core.gate import decide
 from safetune.core.objective import History, Objective, objectives
 from safetune.core.plan import PlannedStage, evidence_basis, suites_of
 from safetune.core.playbook import Sprint, Stage
+from safetune.core.regating import largest_sizes
 from safetune.core.result import GateResult
 from safetune.core.standing import Standing
 from safetune.core.verdict import Verdict
 from safetune.engine import checkpoints
+from safetune.engine.again import refuse_loosened
 from safetune.engine.asking import Workplace, asking_jobs, default_workers
 from safetune.engine.evidence_files import read_evidence
+from safetune.engine.extending import extend
 from safetune.engine.gating import Gated, GateOrder, gate_checkpoint, purse_of
 from safetune.engine.jobs import run_jobs, terminate_as_interrupt
 from safetune.engine.looks import first_parts
@@ -29,6 +32,7 @@ from safetune.engine.settle import Ruling, Settled, settle
 from safetune.engine.subjects import Subjects
 from safetune.engine.train import adopt, forget_state, training_job
 from safetune.protocols import Job, Launcher, Listener, Progress
+from safetune.state.ledger import user
 from safetune.state.lock import FileLock
 from safetune.state.store import Store
 
@@ -38,7 +42,9 @@ class StageOutcome:
     """How one stage ended: `outcome` is cached, promoted, confirmed, rejected, held, rolled back or blocked.
 
     `gate`, the digest of its `evidence`, and what is spent of the alpha `budget` and allowed, are there when this run
-    gated the stage; `verdict` also when it settled by a verdict of the ledger.
+    gated the stage; `verdict` also when it settled by a verdict of the ledger. `override` says that this verdict, which
+    is not PASS, was overridden on the channel of the playbook; `changed` how the guardrails of the gate differ from
+    those of the gate before.
     """
 
     sprint: str
@@ -50,6 +56,8 @@ class StageOutcome:
     verdict: Verdict | None = None
     evidence: str = ""
     budget: tuple[float, float] | None = None
+    override: str = ""
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +92,13 @@ def run_playbook(prepared: Prepared, store_root: Path, settings: RunSettings) ->
         UsageError: when something is missing for any stage, or a reason is; nothing is written then.
         SafetuneError: when a step cannot be done; what was recorded before stays.
     """
-    _refuse_early(prepared, settings.reason)
+    _refuse_early(prepared, settings.reason, user())
     return _Runner(prepared, Store.create(store_root), settings).run()
 
 
-def _refuse_early(prepared: Prepared, reason: str) -> None:
+def _refuse_early(prepared: Prepared, reason: str, by: str) -> None:
     """Refuse before anything starts what would end in a refusal after hours of training."""
+    gates = {(p.name, s.name): prepared.playbook.gate_of(s) for p in prepared.playbook.sprints for s in p.stages}
     for planned in prepared.plan.stages:
         place = f"{planned.sprint}/{planned.stage}"
         if planned.exit_code is ExitCode.USAGE:
@@ -98,6 +107,9 @@ def _refuse_early(prepared: Prepared, reason: str) -> None:
             )
         if "gate again" in planned.steps and not reason.strip():
             raise UsageError(f"stage {place} has a recorded verdict, and {planned.why}", hint='say why: --reason "..."')
+        if "gate again" in planned.steps:
+            guardrails = gates[planned.sprint, planned.stage]
+            refuse_loosened(prepared.standing, planned.checkpoint, guardrails, by)
 
 
 class _Runner:
@@ -149,7 +161,10 @@ class _Runner:
             self._say("stage", plan, steps=[], why=plan.why, action=plan.action)
             known = self._prepared.standing.stages.get(plan.key)
             verdict = known.verdict if known else None
-            return StageOutcome(sprint.name, stage.name, plan.action, plan.checkpoint, None, plan.why, verdict)
+            found = StageOutcome(sprint.name, stage.name, plan.action, plan.checkpoint, None, plan.why, verdict)
+            made = self._prepared.standing.checkpoints.get(plan.checkpoint)
+            overridden = plan.action == "cached" and verdict is not Verdict.PASS and made and made.override
+            return replace(found, override=overridden.text) if overridden else found
         return self._run_stage(sprint, stage, plan, previous)
 
     def _run_stage(self, sprint: Sprint, stage: Stage, plan: PlannedStage, previous: str) -> StageOutcome:
@@ -175,10 +190,11 @@ class _Runner:
             outcome=settled.outcome,
             checkpoint=plan.checkpoint,
             gate=gated.result if gated else None,
-            note=settled.note,
+            note="; ".join(note for note in (settled.note, gated.note if gated else "") if note),
             verdict=verdict,
             evidence=gated.evidence if gated else "",
             budget=gated.budget if gated else None,
+            changed=gated.changed if gated else (),
         )
 
     def _check_unchanged(self, plan: PlannedStage) -> None:
@@ -230,7 +246,8 @@ class _Runner:
         """Measure candidate and baseline on the same prompts and record the verdict, once."""
         suites = suites_of(self._playbook, stage)
         guardrails = self._playbook.gate_of(stage)
-        measured = read_suites(suites, gate=True)
+        known = self._store.standing().checkpoints[plan.checkpoint]
+        measured, sizes = extend(read_suites(suites, gate=True), {}, largest_sizes(known.gates))
         candidate, baseline = self._subjects.checkpoint(plan.checkpoint), self._subjects.checkpoint(previous)
         arms = Arms(candidate, baseline, self._subjects.base() if needs_base(measured) else None)
         order = GateOrder(
@@ -240,6 +257,7 @@ class _Runner:
             basis=self._basis(stage),
             purse=purse_of(self._playbook),
             reason=self._settings.reason,
+            extended=sizes,
         )
         return gate_checkpoint(self._store, arms, order, self._place(plan))
 

@@ -17,7 +17,7 @@ _SHAPES: Mapping[str, Mapping[str, type]] = {
         **dict.fromkeys(
             ("stage_key", "checkpoint", "baseline", "guardrails", "evidence", "basis", "verdict", "reason"), str
         ),
-        **dict.fromkeys(("playbook", "act"), str),
+        **dict.fromkeys(("playbook", "channel", "act"), str),
         **dict.fromkeys(("spent", "budget"), float),
         "attempt": int,
         "results": list,
@@ -30,7 +30,14 @@ _SHAPES: Mapping[str, Mapping[str, type]] = {
     "rolled_back": {**dict.fromkeys(("channel", "previous", "target", "reason", "trigger"), str), "quarantined": list},
 }
 # Fields that came later, or are there only where they are needed.
-_OPTIONAL: Mapping[str, type] = {"definitions": list, "basis": str, "gate": bool, "extended": dict}
+_OPTIONAL: Mapping[str, type] = {
+    "definitions": list,
+    "basis": str,
+    "gate": bool,
+    "playbook": str,
+    "extended": dict,
+    "changed": list,
+}
 
 
 def misshapen(event: Event) -> tuple[str, ...]:

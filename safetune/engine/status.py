@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetune.core.alpha import BudgetStanding
+from safetune.core.digest import short
 from safetune.core.events import Event
-from safetune.core.standing import ChannelStanding, CheckpointStanding, StageStanding
+from safetune.core.standing import ChannelStanding, CheckpointStanding, StageStanding, Standing
 from safetune.state.store import Store
 
 
@@ -17,7 +18,7 @@ class Status:
     """A store as it stands; `recovered` says what a crash had left and was mended on opening, or is empty.
 
     `unfinished` is the run whose end is not in the ledger (it still runs, or was killed), or empty. `budgets` are what
-    each playbook spent of its alpha budget.
+    each playbook spent of its alpha budget. `warnings` are channels that hold what was rolled back elsewhere.
     """
 
     channels: Mapping[str, ChannelStanding]
@@ -27,6 +28,7 @@ class Status:
     recovered: str
     unfinished: str
     budgets: Mapping[str, BudgetStanding] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def status(store_root: Path) -> Status:
@@ -46,7 +48,21 @@ def status(store_root: Path) -> Status:
         recovered=store.recovered,
         unfinished=_unfinished(events),
         budgets=standing.budgets,
+        warnings=_warnings(standing),
     )
+
+
+def _warnings(standing: Standing) -> tuple[str, ...]:
+    """Return one sentence for each channel that points at a checkpoint that is quarantined."""
+    found = []
+    for name, channel in sorted(standing.channels.items()):
+        known = standing.checkpoints[channel.current]
+        if known.status == "quarantined" and not known.freed:
+            found.append(
+                f"channel {name} holds {short(channel.current)}, which was rolled back elsewhere (ledger line "
+                f'{known.quarantined_at}) and is quarantined: safetune rollback {name} --reason "..."'
+            )
+    return tuple(found)
 
 
 def log(store_root: Path) -> tuple[Event, ...]:

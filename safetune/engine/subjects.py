@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetune.core.digest import short
 from safetune.core.errors import UsageError
 from safetune.core.playbook import ModelRef
 from safetune.core.rollback import find_checkpoint
@@ -12,9 +13,11 @@ from safetune.engine.asking import Subject, endpoint_subject
 from safetune.engine.models import BaseModel, make_ready, resolve
 from safetune.engine.sums import Sums
 from safetune.protocols import Listener
+from safetune.state.files import sha256_file
 from safetune.state.store import Store
 
 BASE = "base"
+_WEIGHTS = ".safetensors"
 
 
 class Subjects:
@@ -54,11 +57,12 @@ class Subjects:
             )
         return self.base()
 
-    def named(self, target: str) -> tuple[Subject, str]:
+    def named(self, target: str, *, gate: bool = False) -> tuple[Subject, str]:
         """Return what a person named, and its checkpoint digest where it is in the ledger (else empty).
 
         `target` is `base`, a channel, a checkpoint's digest prefix, a model folder, or `ADDRESS#MODEL` for a model
-        behind an OpenAI-compatible endpoint (http://localhost:8000/v1#my-model).
+        behind an OpenAI-compatible endpoint (http://localhost:8000/v1#my-model). A folder of the store is the
+        checkpoint that it holds; for a gate a folder with the weights of a checkpoint is that checkpoint too.
 
         Raises:
             UsageError: when it is none of these.
@@ -72,7 +76,8 @@ class Subjects:
         if target.startswith(("http://", "https://")):
             return self._endpoint(target), ""
         if Path(target).is_dir():
-            return self._folder(Path(target)), ""
+            digest = self._in_store(Path(target)) or (self._of_weights(Path(target)) if gate else "")
+            return (self.checkpoint(digest), digest) if digest else (self._folder(Path(target)), "")
         try:
             digest = find_checkpoint(standing, target, "evaluate")
         except UsageError as error:
@@ -91,6 +96,34 @@ class Subjects:
                 hint="http://localhost:8000/v1#my-model; a key goes into a variable: --key-variable NAME",
             )
         return endpoint_subject(address.rstrip("/"), name, self._key_variable)
+
+    def _in_store(self, path: Path) -> str:
+        """Return the checkpoint that a folder is the object of; empty for a folder outside of the store's objects."""
+        place, objects = path.resolve(), (self._store.root / "objects").resolve()
+        if not place.is_relative_to(objects):
+            return ""
+        name = (*place.relative_to(objects).parts, "")[0]
+        if name not in self._store.standing().checkpoints:
+            raise UsageError(
+                f"{path} lies in the store and is no checkpoint of its ledger",
+                hint="safetune status lists the checkpoints",
+            )
+        return name
+
+    def _of_weights(self, path: Path) -> str:
+        """Return the checkpoint whose weights a folder holds, under whatever names; empty when there is none."""
+        files = [f for f in path.iterdir() if f.suffix == _WEIGHTS and f.is_file()]
+        sizes, digests = sorted(f.stat().st_size for f in files), list[str]()
+        found = []
+        for checkpoint in self._store.standing().checkpoints:
+            recorded = [r for n, r in self._store.objects.manifest(checkpoint).items() if n.endswith(_WEIGHTS)]
+            if sizes and sorted(size for size, _ in recorded) == sizes:
+                digests = digests or sorted(map(sha256_file, files))
+                found += [checkpoint] if sorted(sha for _, sha in recorded) == digests else []
+        if len(found) > 1:
+            names = ", ".join(short(digest) for digest in found)
+            raise UsageError(f"{path} has the weights of several checkpoints: {names}", hint="name one of them")
+        return found[0] if found else ""
 
     def _folder(self, path: Path) -> Subject:
         model = resolve(ModelRef("folder", str(path.absolute()), name=path.name), Sums(None))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from safetune.core import rows
+from safetune.core.alpha import is_amount
 from safetune.core.diagnostics import did_you_mean
 from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import UsageError
@@ -96,7 +97,8 @@ def _suite_fact(playbook: Playbook, suite: Suite, load_it: Load) -> Fact:
             known = list(fact.slices)
             hint = did_you_mean(strange[0], known) if strange else ""
             hint = hint or f"known: {', '.join(known[:_MOST_NAMES]) or 'none'}"
-            return replace(fact, problem=f"suite {suite.name} has {what}, which guardrail {guardrail} gates; {hint}")
+            problem = f"suite {suite.name} has {what}, which guardrail {guardrail} gates; {hint}"
+            return replace(fact, problem=problem, part=f"guardrail {guardrail}")
     return fact
 
 
@@ -190,15 +192,15 @@ def _seconds_per_step(events: Iterable[Event]) -> Mapping[str, tuple[float, str]
     found: dict[str, tuple[float, str]] = {}
     for shape, figures, line in _trainings(events):
         seconds, steps = figures.get("seconds"), figures.get("steps")
-        whole = isinstance(seconds, int | float) and isinstance(steps, int) and figures.get("resumed_from") is None
-        if whole and steps > 0:  # type: ignore[operator]
-            found[shape] = (float(str(seconds)) / int(str(steps)), f"ledger line {line}")
+        whole = type(steps) is int and figures.get("resumed_from") is None
+        if whole and is_amount(seconds) and is_amount(steps) and steps > 0:
+            found[shape] = (seconds / steps, f"ledger line {line}")
     return found
 
 
 def _bytes_per_checkpoint(events: Iterable[Event]) -> Mapping[str, int]:
     found = {}
     for shape, figures, _ in _trainings(events):
-        if isinstance(size := figures.get("bytes"), int):
-            found[shape] = size
+        if type(size := figures.get("bytes")) is int and is_amount(size):
+            found[shape] = int(size)
     return found

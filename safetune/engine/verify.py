@@ -24,7 +24,7 @@ from safetune.engine.regate import differences, guardrails_of
 from safetune.engine.shapes import misshapen
 from safetune.state.look import Look, look
 from safetune.state.objects import is_digest
-from safetune.state.store import Store, check_format
+from safetune.state.store import OldStore, Store, check_format
 
 _BACKUP = "restore it from a backup, then: safetune verify"
 _GATE_AGAIN = "do not trust this verdict; gate the checkpoint again"
@@ -65,10 +65,16 @@ def verify(root: Path) -> VerifyReport:
     """Check everything in a store and return all that is wrong; damage is reported, never raised.
 
     Raises:
-        UsageError: when there is no store in `root`.
+        UsageError: when there is no store in `root`, or one of an earlier format.
     """
-    if not any((root / name).is_file() for name in ("ledger.jsonl", "ledger.head")):
+    ledger = any((root / name).is_file() for name in ("ledger.jsonl", "ledger.head"))
+    try:
         check_format(root)
+    except OldStore:
+        raise
+    except UsageError:
+        if not ledger:
+            raise
     return _Verifier(root).run()
 
 

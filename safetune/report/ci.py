@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StageNote:
-    """A stage that a run did not gate: how it ended, by which verdict of the ledger, and why."""
+    """A stage that a run did not gate: how it ended, by which verdict of the ledger, and why.
+
+    `override` says that this verdict, which is not PASS, was overridden for the channel of the playbook, so that the
+    stage counts as done (`core.override.Override.text`).
+    """
 
     title: str
     outcome: str
     verdict: Verdict | None
     note: str = ""
-
-    @property
-    def overridden(self) -> bool:
-        """Whether the run went on from it although its gate did not pass: only an override allows that."""
-        return self.outcome == "cached" and self.verdict not in (None, Verdict.PASS)
+    override: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,36 @@ class CiReport:
         A verdict that was overridden stands beside the others, and speaks for all only where there is no other.
         """
         gates = [g.result.verdict for g in self.gates]
-        others = [s.verdict for s in self.stages if s.verdict and not s.overridden]
+        others = [s.verdict for s in self.stages if s.verdict and not s.override]
         return worst(tuple(gates + others or [s.verdict for s in self.stages if s.verdict]))
+
+    @property
+    def overridden(self) -> tuple[StageNote, ...]:
+        """The stages that count as done although their gate did not pass."""
+        return tuple(s for s in self.stages if s.verdict and s.override)
+
+    @property
+    def headline(self) -> str:
+        """What the whole document is headed by; an overridden verdict stands there unless another one is no PASS."""
+        sound = self.exit_code is ExitCode.DONE and (self._only_overridden or self.found is Verdict.PASS)
+        if not (sound and self.overridden):
+            return self.verdict.value
+        first, *more = self.overridden
+        rest = f", and {len(more)} more" if more else ""
+        return f"{first.verdict}, {first.override}{rest}"
+
+    @property
+    def _only_overridden(self) -> bool:
+        """Whether every verdict that there is was overridden."""
+        return bool(self.overridden) and not self.gates and all(s.override for s in self.stages if s.verdict)
 
     @property
     def verdict(self) -> Verdict:
         """The one word for everything: PASS only when the command ends with 0 and every verdict is PASS."""
         if self.error is not None:
             return Verdict.INCONCLUSIVE if self.exit_code is ExitCode.INCONCLUSIVE else Verdict.ERROR
-        agree = (self.found is Verdict.PASS) == (self.exit_code is ExitCode.DONE)
+        done = self.found is Verdict.PASS or self._only_overridden
+        agree = done == (self.exit_code is ExitCode.DONE)
         return self.found if agree or self.found is Verdict.FAIL else Verdict.ERROR
 
 
@@ -65,7 +86,9 @@ def run_report(result: RunResult) -> CiReport:
 
     views = tuple(view for stage in result.stages if (view := stage_view(stage)))
     settled = tuple(
-        StageNote(f"{s.sprint}/{s.stage}", s.outcome, _known(s.outcome, s.verdict, result.exit_code), s.note)
+        StageNote(
+            f"{s.sprint}/{s.stage}", s.outcome, _known(s.outcome, s.verdict, result.exit_code), s.note, s.override
+        )
         for s in result.stages
         if s.gate is None
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from safetune.core.arms import arm_of
+from safetune.core.arms import Arm, arm_of
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, SuiteEvidence
 from safetune.core.result import Rate
-from safetune.core.suite import UNJUDGED, Metric
+from safetune.core.suite import INCOHERENT, SCORE, UNJUDGED, Metric
 from safetune.report.gate import GateView, gate_json, gate_lines
 from safetune.report.text import NOTHING, PLAIN, Paint, columns, counted, digest_text, name, percent, points
 from safetune.report.untrusted import render_untrusted
@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 _RIGHT = frozenset({2, 3, 4, 5})
 _WORST = 3
+_Key = tuple[str, str, str]  # label, slice, language
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How often each label, slice and language of one arm came together: all that is shown of its items."""
+    """How often each label, slice and language of one arm came together: all that is shown of its items.
 
-    by: Mapping[tuple[str, str, str], int]
+    `scores` are the sums of the judge's scores, by the same three; empty where no metric is made of them.
+    """
+
+    by: Mapping[_Key, int]
+    arm: str = CANDIDATE
+    scores: Mapping[_Key, float] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -39,14 +45,16 @@ class Counts:
         return self._sums(lambda key: key[0])
 
     def rate(self, metric: Metric) -> Rate | None:
-        """Return the share of items whose label the metric counts; None without items."""
-        return Rate(sum(n for (label, *_), n in self.by.items() if metric.counted(label)), self.n) if self.by else None
+        """Return the share of items whose label the metric counts, or their mean score; None without items."""
+        return Rate(sum(self._worth(key, metric) for key in self.by), self.n) if self.by else None
 
     def slices(self, metric: Metric) -> Mapping[str, Rate]:
         """Return the rate of every slice, the worst first; items without a slice are left out."""
         sizes = self._sums(lambda key: key[1])
-        hits = self._sums(lambda key: key[1] if metric.counted(key[0]) else "")
-        rates = {place: Rate(hits.get(place, 0), n) for place, n in sizes.items() if place}
+        worth: dict[str, float] = {}
+        for key in self.by:
+            worth[key[1]] = worth.get(key[1], 0) + self._worth(key, metric)
+        rates = {place: Rate(worth[place], n) for place, n in sizes.items() if place}
         sign = -1 if metric.worse == "higher" else 1
         return dict(sorted(rates.items(), key=lambda pair: (sign * pair[1].value, pair[0])))
 
@@ -58,7 +66,17 @@ class Counts:
                 found[language] += n
         return found
 
-    def _sums(self, name: Callable[[tuple[str, str, str]], str]) -> Mapping[str, int]:
+    def _worth(self, key: _Key, metric: Metric) -> float:
+        """Return what the items of one kind add up to. What has no score of its own counts as it does in a gate."""
+        label, n = key[0], self.by[key]
+        if metric.of != SCORE:
+            return n if metric.counted(label) else 0
+        if label not in (INCOHERENT, UNJUDGED):
+            return self.scores[key]
+        against = label == INCOHERENT or self.arm == CANDIDATE
+        return n if against == (metric.worse == "higher") else 0
+
+    def _sums(self, name: Callable[[_Key], str]) -> Mapping[str, int]:
         found: Counter[str] = Counter()
         for key, n in self.by.items():
             found[name(key)] += n
@@ -68,7 +86,19 @@ class Counts:
 def count(suite: SuiteEvidence, arm: str) -> Counts:
     """Count the items of one arm, going through them once."""
     found = arm_of(suite, arm)
-    return Counts(Counter(zip(found.labels, found.slices, found.languages, strict=True)))
+    scored = any(metric.of == SCORE for metric in suite.metrics)
+    return Counts(Counter(_keys(found)), arm, _scores(found) if scored else {})
+
+
+def _keys(arm: Arm) -> Iterator[_Key]:
+    return zip(arm.labels, arm.slices, arm.languages, strict=True)
+
+
+def _scores(arm: Arm) -> Mapping[_Key, float]:
+    found: dict[_Key, float] = {}
+    for key, score in zip(_keys(arm), arm.scores, strict=True):
+        found[key] = found.get(key, 0.0) + score
+    return found
 
 
 def evaluate_lines(result: EvaluateResult, paint: Paint = PLAIN) -> list[str]:
@@ -86,7 +116,7 @@ def gate_view(result: EvaluateResult) -> GateView | None:
     """Return the gate of an evaluation, to be shown; None where it was only measured."""
     if result.gate is None:
         return None
-    return GateView(result.target, result.gate, result.evidence, result.budget, result.override)
+    return GateView(result.target, result.gate, result.evidence, result.budget, result.override, result.changed)
 
 
 def evaluate_json(result: EvaluateResult) -> Mapping[str, object]:
@@ -110,13 +140,13 @@ def evaluation_lines(report: EvaluationReport, paint: Paint = PLAIN) -> list[str
         return ["nothing was measured"]
     table = columns([("suite", "metric", "base", "now", "delta", "n", "judge"), *rows], _RIGHT)
     lines = [paint.faint(table[0]), *table[1:]]
-    for suite, _, now in found:
+    for suite, before, now in found:
         lines += [f"  slices {text}" for metric in suite.metrics if (text := _worst_slices(suite, now, metric))]
-        lines += [f"  {text}" for text in _told(suite, now)]
+        lines += [f"  {text}" for text in _told(suite, (before, now))]
     return lines + [paint.verdict("ERROR", f"  problem {t}") for s in report.suites for t in suite_problems(s)]
 
 
-def _told(suite: SuiteEvidence, counts: Counts) -> list[str]:
+def _told(suite: SuiteEvidence, arms: tuple[Counts, Counts]) -> list[str]:
     """Return what else there is to say of a suite: figures of its judge, a panel's agreement, unjudged responses."""
     lines, told = [], suite.told
     now, before = _figures(suite, "candidate"), _figures(suite, "baseline")
@@ -127,11 +157,17 @@ def _told(suite: SuiteEvidence, counts: Counts) -> list[str]:
     if isinstance(panel, Mapping):
         kappa = panel.get("kappa")
         value = f"{kappa:.2f}" if isinstance(kappa, float) else "undefined"
-        lines.append(f"panel {name(suite.suite)}: agreement of its {panel.get('members')} judges, kappa {value}")
-    if unjudged := counts.unjudged():
-        found = ", ".join(f"{render_untrusted(code) or 'unknown'} {n}" for code, n in unjudged.most_common(_WORST))
-        lines.append(f"unjudged {name(suite.suite)}: {sum(unjudged.values())} responses without a fit judge ({found})")
-    return lines
+        lines.append(f"panel {name(suite.suite)}: agreement of its {name(panel.get('members'))} judges, kappa {value}")
+    unjudged = [
+        f"{sum(found.values())} responses {of}without a fit judge ({_languages(found)})"
+        for of, arm in (("", arms[1]), ("of the baseline ", arms[0]))
+        if (found := arm.unjudged())
+    ]
+    return lines + ([f"unjudged {name(suite.suite)}: {', '.join(unjudged)}"] if unjudged else [])
+
+
+def _languages(unjudged: Counter[str]) -> str:
+    return ", ".join(f"{render_untrusted(code) or 'unknown'} {n}" for code, n in unjudged.most_common(_WORST))
 
 
 def _figures(suite: SuiteEvidence, arm: str) -> Mapping[str, object]:
@@ -155,7 +191,7 @@ def _row(suite: SuiteEvidence, arms: tuple[Counts, Counts], metric: Metric) -> t
     judge = f"{name(suite.judge)} {name(suite.judge_version)}, {counted(suite.controls_run, 'control')}"
     return (
         name(suite.suite),
-        name(metric.name),
+        _title(metric),
         percent(before.value if before else None),
         percent(now.value if now else None),
         points(change),
@@ -183,8 +219,16 @@ def _worst_slices(suite: SuiteEvidence, counts: Counts, metric: Metric) -> str:
     best = 0.0 if metric.worse == "higher" else 1.0
     if len(found) < 2 or next(iter(found.values())).value == best:
         return ""
-    shown = ", ".join(f"{name(place)} {r.events}/{r.n}" for place, r in list(found.items())[:_WORST])
-    return f"{name(suite.suite)} {name(metric.name)}, worst of {len(found)}: {shown}"
+    shown = ", ".join(f"{name(place)} {_share(metric, r)}" for place, r in list(found.items())[:_WORST])
+    return f"{name(suite.suite)} {_title(metric)}, worst of {len(found)}: {shown}"
+
+
+def _title(metric: Metric) -> str:
+    return f"{name(metric.name)} (mean score)" if metric.of == SCORE else name(metric.name)
+
+
+def _share(metric: Metric, rate: Rate) -> str:
+    return f"{percent(rate.value)} (n={rate.n})" if metric.of == SCORE else f"{rate.events}/{rate.n}"
 
 
 def evaluation_json(report: EvaluationReport) -> Mapping[str, object]:
@@ -205,6 +249,7 @@ def _suite_json(suite: SuiteEvidence) -> Mapping[str, object]:
         "metrics": [
             {
                 "metric": metric.name,
+                "of": metric.of,
                 "worse": metric.worse,
                 "candidate": _rate_json(now.rate(metric)),
                 "baseline": _rate_json(before.rate(metric)),

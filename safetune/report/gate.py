@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safetune.core.limits import NO_BASELINE
+from safetune.core.alpha import amount
 from safetune.core.result import GateResult, LimitResult
 from safetune.core.verdict import Verdict
 from safetune.report import gate_rows
 from safetune.report.flips import flip_lines
+from safetune.report.gate_next import next_texts
 from safetune.report.gate_rows import NAME, SENTENCE, Row, worst_first
 from safetune.report.json_view import jsonable
 from safetune.report.text import PLAIN, Paint, columns, digest_text, name
 from safetune.report.untrusted import render_untrusted
 
 _RIGHT = frozenset({1, 2, 3, 6})
-_DECIDES_NOTHING = frozenset({"warn", "observe"})
 _NOTES = 12  # distinct notes shown on a terminal; JSON has all of them
 _OWNERS = 3  # guardrails named per note
 
@@ -27,6 +27,7 @@ class GateView:
 
     `budget` is what the gates of the playbook have spent of its alpha budget, this one included, and what they may
     spend. `override` says that the verdict was overridden and why (`core.override.Override.text`); it never changes it.
+    `changed` is how its guardrails differ from those of the gate before (`core.redefined.Change.text`).
     """
 
     subject: str
@@ -34,6 +35,7 @@ class GateView:
     evidence: str = ""
     budget: tuple[float, float] | None = None
     override: str = ""
+    changed: tuple[str, ...] = ()
 
 
 def gate_lines(view: GateView, paint: Paint = PLAIN) -> list[str]:
@@ -65,11 +67,14 @@ def about_lines(view: GateView, shown: gate_rows.Shown) -> list[str]:
     result = view.result
     lines = [f"reason: {shown(result.reason, SENTENCE)}"] if result.reason else []
     if view.override:
-        lines.append(f"{shown(view.override, SENTENCE)}; the verdict stays {result.verdict.value}")
+        lines.append(f"{result.verdict.value}, {shown(view.override, SENTENCE)}; the verdict stays")
+    lines += [f"guardrails since the gate before: {shown(text, SENTENCE)}" for text in view.changed]
     if view.budget is not None:
         spent, allowed = view.budget
         left = max(allowed - spent, 0.0)
-        lines.append(f"alpha budget: this gate took {result.spent:.3g}; {left:.3g} of {allowed:.3g} is left")
+        lines.append(
+            f"alpha budget: this gate took {amount(result.spent)}; {amount(left)} of {amount(allowed)} is left"
+        )
     return lines
 
 
@@ -80,7 +85,7 @@ def why_texts(results: Sequence[LimitResult], shown: gate_rows.Shown) -> list[st
 
 
 def note_texts(results: Sequence[LimitResult], shown: gate_rows.Shown, most: int = _NOTES) -> list[str]:
-    """Return every distinct note of the results once, with the guardrails it is about, and what was counted."""
+    """Return every distinct note of the results once, with guardrails and slices, and what was counted."""
     ordered = worst_first(results)
     owners: dict[str, list[LimitResult]] = {}
     for result in ordered:
@@ -91,45 +96,29 @@ def note_texts(results: Sequence[LimitResult], shown: gate_rows.Shown, most: int
         if gate_rows.corrected(result.seen):
             counted = gate_rows.counted_text(result.seen)
             texts.append(f"* {gate_rows.title(result, shown)} {shown(result.limit, NAME)}: {counted}")
-    texts += [f"note {_named(found, shown)}: {shown(note, SENTENCE)}" for note, found in owners.items()]
+    texts += [f"note {_named(found, results, shown)}: {shown(note, SENTENCE)}" for note, found in owners.items()]
     rest = len(texts) - most
     return texts if rest <= 0 else [*texts[:most], f"and {rest} more notes: --json has them"]
 
 
-def _named(found: Sequence[LimitResult], shown: gate_rows.Shown) -> str:
-    """Name the guardrails of a note; the slice, too, where it is about one result only."""
-    titles = list(dict.fromkeys(gate_rows.title(r, shown) for r in found))
-    names = titles if len(titles) == 1 else list(dict.fromkeys(shown(r.guardrail, NAME) for r in found))
+def _named(found: Sequence[LimitResult], results: Sequence[LimitResult], shown: gate_rows.Shown) -> str:
+    """Name what a note is about: each guardrail, with its slices unless the note is about all there is of it."""
+    names = []
+    for guardrail in dict.fromkeys(r.guardrail for r in found):
+        about = list(dict.fromkeys(r.slice for r in found if r.guardrail == guardrail))
+        everything = {r.slice for r in results if r.guardrail == guardrail}
+        if len(everything) > 1 and set(about) == everything:
+            names.append(f"{shown(guardrail, NAME)}, all slices")
+            continue
+        whole = [shown(guardrail, NAME)] if "" in about else []
+        slices = [shown(place, NAME) for place in about if place]
+        names += whole + ([f"{shown(guardrail, NAME)} . {_few(slices)}"] if slices else [])
+    return _few(names, "; ")
+
+
+def _few(names: Sequence[str], between: str = ", ") -> str:
     more = f" and {len(names) - _OWNERS} more" if len(names) > _OWNERS else ""
-    return ", ".join(names[:_OWNERS]) + more
-
-
-def next_texts(result: GateResult, shown: gate_rows.Shown) -> list[str]:
-    """Return what a person may do now, by verdict; a recorded verdict is final unless a reason is given."""
-    if result.verdict is Verdict.PASS:
-        return []
-    if result.verdict is Verdict.FAIL:
-        return ["change what is trained (data, technique, steps), then plan again; this verdict stays on record"]
-    blocking = [
-        r for r in worst_first(result.results) if r.severity not in _DECIDES_NOTHING and r.verdict is not Verdict.PASS
-    ]
-    if result.verdict is Verdict.ERROR:
-        broken = next((r.reason for r in blocking if r.verdict is Verdict.ERROR), "no guardrail of this gate can block")
-        return [f'repair the measurement ({shown(broken, SENTENCE)}), then --reason "..."']
-    needed: dict[str, int] = {}
-    for r in blocking:
-        if r.seen.needed:
-            place = gate_rows.title(r, shown)
-            needed[place] = max(needed.get(place, 0), r.seen.needed)
-    if any(r.reason == NO_BASELINE for r in blocking):
-        return ["give something to compare with: --baseline MODEL, or --baseline-recorded FILE for responses"]
-    if not blocking and result.reason:
-        return ["every limit that can block passed, and the gate may still not say so: see its reason above"]
-    if not needed:
-        return ["more items alone are unlikely to decide; look at the limits and at the suites of this gate"]
-    sizes = ", ".join(f"{place} n={n:,}" for place, n in list(needed.items())[:_OWNERS])
-    more = f" and {len(needed) - _OWNERS} more" if len(needed) > _OWNERS else ""
-    return [f'give the suites more items ({sizes}{more}), or set other limits, then --reason "..."']
+    return between.join(names[:_OWNERS]) + more
 
 
 # -- JSON: safetune/report/schemas/gate.json describes it --------------------------------------------------------------
@@ -147,6 +136,7 @@ def gate_json(view: GateView) -> Mapping[str, object]:
         "evidence": view.evidence,
         "alpha": {"taken": jsonable(result.spent), "spent": jsonable(spent), "allowed": jsonable(allowed)},
         "override": view.override,
+        "changed": list(view.changed),
         "limits": [_limit_json(r) for r in worst_first(result.results)],
         "flips": jsonable(result.flips),
     }
@@ -167,11 +157,13 @@ def _limit_json(result: LimitResult) -> Mapping[str, object]:
         "confidence": jsonable(result.confidence),
         "verdict": result.verdict.value,
         "reason": result.reason,
+        "cause": result.remedy.cause.value,
         "why": result.why,
         "notes": list(result.notes),
         **rates,
         "difference": jsonable(seen.difference),
         "estimate": jsonable(seen.estimate),
+        "corrected": seen.corrected,
         "bounds": jsonable(seen.bounds),
         "paired": seen.paired,
         "needed": seen.needed,

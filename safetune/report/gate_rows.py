@@ -120,8 +120,12 @@ def delta(seen: Seen) -> str:
 
 
 def corrected(seen: Seen) -> bool:
-    """Say whether the figure that the bounds are about differs, as it is shown, from the one that was counted."""
-    if seen.estimate is None or not math.isfinite(seen.estimate) or seen.candidate is None:
+    """Say whether the judge's error is out of the figure that the bounds are about, and it shows.
+
+    The estimate of a sequential test is that of the items up to its decision, and no correction: the table shows what
+    was counted of all, so that its rows add up.
+    """
+    if not seen.corrected or seen.estimate is None or not math.isfinite(seen.estimate) or seen.candidate is None:
         return False
     if seen.paired:
         return points(seen.estimate) != points(seen.difference)

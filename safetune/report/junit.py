@@ -149,7 +149,7 @@ def _stage_case(stage: StageNote) -> _Case:
     verdict = f"gate {stage.verdict.value}: " if stage.verdict else ""
     text = f"{verdict}{_harmless(stage.outcome, NAME)}; {_harmless(stage.note, SENTENCE)}"
     kind = _KINDS.get(stage.verdict, "") if stage.verdict else "error"
-    kind = "skipped" if stage.overridden else kind
+    kind = "skipped" if stage.override else kind
     return _Case(_harmless(stage.title, NAME), "settled before", kind, text if kind else "", (text,))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from safetune.core.errors import EXIT_CODE_MEANINGS, PlaybookError, SafetuneError, StalePlanError
+from safetune.core.errors import PlaybookError, SafetuneError, StalePlanError
 from safetune.report import gate_rows
 from safetune.report.ci import CiReport, StageNote
 from safetune.report.flips import FlipGroup, flip_groups
-from safetune.report.gate import GateView, about_lines, next_texts, note_texts, why_texts
+from safetune.report.gate import GateView, about_lines, note_texts, why_texts
+from safetune.report.gate_next import next_texts
 from safetune.report.gate_rows import NAME, SENTENCE
+from safetune.report.run import exit_meaning
 from safetune.report.text import counted, digest_text
 from safetune.report.untrusted import DEFAULT_LIMIT, render_untrusted
 
@@ -43,8 +45,9 @@ def escape(text: object, limit: int = DEFAULT_LIMIT) -> str:
 def markdown_text(report: CiReport) -> str:
     """Return the whole document: the verdict first, then every gate, and how the command ended."""
     code = report.exit_code
-    lines = [f"## safetune: {report.verdict.value}", ""]
-    lines += [f"{escape(report.title, NAME)}: exit code {int(code)}, {EXIT_CODE_MEANINGS[code]}", ""]
+    lines = [f"## safetune: {escape(report.headline, SENTENCE)}", ""]
+    meaning = exit_meaning(code, bool(report.overridden))
+    lines += [f"{escape(report.title, NAME)}: exit code {int(code)}, {meaning}", ""]
     if report.error is not None:
         lines += [*_error(report.error), ""]
     for view in report.gates:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safetune.core.alpha import HOW_TO_PAY, same
+from safetune.core.alpha import HOW_TO_PAY, amount, overspent, same
 from safetune.core.errors import ExitCode
 from safetune.core.plan import Facts, Plan, PlannedStage, plan_json
 from safetune.core.preview import GuardrailPower
 from safetune.report.json_view import jsonable
-from safetune.report.text import PLAIN, Paint, columns, counted, digest_text, duration, name, points, size
+from safetune.report.text import PLAIN, Paint, columns, counted, digest_text, duration, name, points, size, unpaid_text
 from safetune.report.untrusted import render_untrusted
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SENTENCE = 300
 _COMMAND = 600
 _LABEL = 10
+_NAMES = 5  # budgets of other playbooks that are named one by one
 
 
 def plan_exit_code(plan: Plan, detailed: bool) -> ExitCode:
@@ -135,11 +136,23 @@ def _gates(preview: Preview, paint: Paint) -> list[str]:
 def _budget(plan: Plan) -> list[str]:
     """Say what was spent of the alpha budget, what this plan would spend, and whether the budget was raised."""
     before, allowed, asked = plan.budget.before, plan.budget.allowed, plan.budget.asked
-    spent = f"{before.spent:.3g} of {allowed:.3g} spent by {counted(before.gates, 'gate')}"
-    lines = [_line("alpha", f"{spent}; this plan would spend {asked:.3g} more")]
+    over = overspent(before.spent, allowed)
+    spent = f"{amount(before.spent)} of {amount(allowed)} spent by {counted(before.gates, 'gate')}"
+    spent += f"{f', {over}' if over else ''}{unpaid_text(before)}"
+    lines = [_line("alpha", f"{spent}; this plan would spend {amount(asked)} more")]
+    others = list(plan.budget.others.items())
+    for title, one in others[:_NAMES]:
+        paid = f"{amount(one.spent)} of {amount(one.budget)} spent"
+        lines.append(_line("note", f"channel {name(plan.channel)} was also gated under the name {name(title)}: {paid}"))
+    if len(others) > _NAMES:
+        more = counted(len(others) - _NAMES, "other name")
+        lines.append(_line("note", f"it was also gated under {more}: safetune status lists all"))
     if before.lines and allowed > before.budget and not same(allowed, before.budget):
-        raised = f"the alpha budget was raised from {before.budget:.3g} (ledger line {before.lines[-1]})"
+        raised = f"the alpha budget was raised from {amount(before.budget)} (ledger line {before.lines[-1]})"
         lines.append(_line("note", f"{raised}; the next gate writes that into the ledger"))
+    elif before.lines and not same(allowed, before.budget):
+        lowered = f"the alpha budget was lowered from {amount(before.budget)} (ledger line {before.lines[-1]})"
+        lines.append(_line("note", lowered))
     return lines
 
 
@@ -171,7 +184,7 @@ def _problems(facts: Facts, where: Mapping[str, str]) -> list[str]:
     parts |= {f"source {key}": fact for key, fact in facts.sources.items()}
     parts |= {f"suite {key}": fact for key, fact in facts.suites.items()}
     parts |= {f"plugin {key}": fact for key, fact in facts.plugins.items()}
-    found = {fact.problem: where.get(part, "") for part, fact in parts.items() if fact.problem}
+    found = {f.problem: where.get(f.part, where.get(part, "")) for part, f in parts.items() if f.problem}
     return [
         render_untrusted(f"{problem} ({place})" if place else problem, _SENTENCE) for problem, place in found.items()
     ]

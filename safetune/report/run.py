@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from safetune.engine.run import RunResult, StageOutcome
 
 _SENTENCE = 300
+OVERRIDDEN_DONE = "done; a verdict that is not PASS was overridden"
 
 
 def run_lines(result: RunResult, paint: Paint = PLAIN) -> list[str]:
@@ -29,9 +30,14 @@ def run_lines(result: RunResult, paint: Paint = PLAIN) -> list[str]:
     lines += [f"  {line}" for line in columns(rows)]
     lines += _objectives(result, paint)
     lines.append(f"  channel {name(result.channel)} stands at {digest_text(result.current)}")
-    meaning = EXIT_CODE_MEANINGS[result.exit_code]
-    lines.append(f"  exit code {int(result.exit_code)}: {meaning}")
+    overridden = any(stage.override for stage in result.stages)
+    lines.append(f"  exit code {int(result.exit_code)}: {exit_meaning(result.exit_code, overridden)}")
     return lines + [f"  next: {text}" for text in _next(result)]
+
+
+def exit_meaning(code: ExitCode, overridden: bool = False) -> str:
+    """Return what an exit code means; where verdicts were `overridden` it does not speak of PASS."""
+    return OVERRIDDEN_DONE if overridden and code is ExitCode.DONE else EXIT_CODE_MEANINGS[code]
 
 
 def _objectives(result: RunResult, paint: Paint) -> list[str]:
@@ -55,7 +61,10 @@ def _note(stage: StageOutcome) -> str:
 
 def stage_view(stage: StageOutcome) -> GateView | None:
     """Return the gate of a stage, to be shown; None where this run did not gate it."""
-    return GateView(f"{stage.sprint}/{stage.stage}", stage.gate, stage.evidence, stage.budget) if stage.gate else None
+    if stage.gate is None:
+        return None
+    title = f"{stage.sprint}/{stage.stage}"
+    return GateView(title, stage.gate, stage.evidence, stage.budget, stage.override, stage.changed)
 
 
 def _next(result: RunResult) -> list[str]:
@@ -77,6 +86,8 @@ def run_json(result: RunResult) -> Mapping[str, object]:
                 "outcome": stage.outcome,
                 "checkpoint": stage.checkpoint,
                 "note": stage.note,
+                "verdict": stage.verdict.value if stage.verdict else None,
+                "override": stage.override,
                 "gate": gate_json(view) if (view := stage_view(stage)) else None,
             }
             for stage in result.stages

@@ -20,11 +20,17 @@ _FAMILIES = {
     "SP2": "a key or a value that a playbook cannot have",
     "SP3": "a name, a path or a limit that does not hold",
     "SP4": "a file that a playbook extends",
+    "SP5": "something that a playbook asks for, and that is not there as it must be",
 }
 
 
-def sarif_text(error: SafetuneError | None, folder: str = "", exit_code: ExitCode = ExitCode.DONE) -> str:
-    """Return the whole document; without an error it holds no result.
+def sarif_text(
+    error: SafetuneError | None,
+    folder: str = "",
+    exit_code: ExitCode = ExitCode.DONE,
+    problems: Sequence[Diagnostic] = (),
+) -> str:
+    """Return the whole document; without a mistake of the playbook or a problem of the survey it holds no result.
 
     Files below `folder`, the working folder, are named relative to it, as code hosts want them. An error that is no
     mistake of a playbook is a notification: it belongs to no line.
@@ -33,8 +39,8 @@ def sarif_text(error: SafetuneError | None, folder: str = "", exit_code: ExitCod
 
     found = error.diagnostics if isinstance(error, PlaybookError) else ()
     code = error.exit_code if error is not None else exit_code
-    invocation: dict[str, object] = {"executionSuccessful": error is None, "exitCode": int(code)}
-    if error is not None and not found:
+    invocation: dict[str, object] = {"executionSuccessful": error is None and not found, "exitCode": int(code)}
+    if error is not None and not isinstance(error, PlaybookError):
         text = f"{error.message} (hint: {error.hint})" if error.hint else error.message
         invocation["toolExecutionNotifications"] = [{"level": "error", "message": {"text": _text(text)}}]
     rules = list(dict.fromkeys(_rule_id(one) for one in found))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from safetune.core.alpha import BudgetStanding
+from safetune.core.alpha import BudgetStanding, amount, is_amount, overspent, same
 from safetune.core.events import Event
 from safetune.core.standing import CheckpointStanding
-from safetune.report.text import NOTHING, PLAIN, Paint, columns, counted, digest_text, name, size
+from safetune.report.text import NOTHING, PLAIN, Paint, columns, counted, digest_text, name, size, unpaid_text
 from safetune.report.untrusted import render_untrusted
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def status_lines(found: Status, paint: Paint = PLAIN) -> list[str]:
             "the same command again continues it"
         )
     lines += _channel_lines(found, paint)
+    lines += [paint.verdict("FAIL", f"  warning: {render_untrusted(text, _SENTENCE)}") for text in found.warnings]
     lines += [f"alpha budget of {name(playbook)}: {budget_text(one)}" for playbook, one in found.budgets.items()]
     if not found.checkpoints:
         return [*lines, "next: safetune run PLAYBOOK"]
@@ -57,8 +58,10 @@ def _channel_lines(found: Status, paint: Paint) -> list[str]:
 
 
 def budget_text(found: BudgetStanding) -> str:
-    """Return what was spent of an alpha budget, and by how many gates."""
-    return f"{found.spent:.3g} of {found.budget:.3g} spent by {counted(found.gates, 'gate')}"
+    """Return what was spent of an alpha budget, by how many gates, and how often somebody looked without paying."""
+    spent = f"{amount(found.spent)} of {amount(found.budget)} spent by" if found.lines else "nothing spent yet,"
+    over = overspent(found.spent, found.budget)
+    return f"{spent} {counted(found.gates, 'gate')}{f', {over}' if over else ''}{unpaid_text(found)}"
 
 
 def _checkpoint_row(digest: str, found: CheckpointStanding) -> tuple[str, ...]:
@@ -73,14 +76,30 @@ def _checkpoint_row(digest: str, found: CheckpointStanding) -> tuple[str, ...]:
 # -- log ---------------------------------------------------------------------------------------------------------------
 
 
-def log_lines(events: Sequence[Event], total: int) -> list[str]:
-    """Return one line per event, oldest first; `total` is how many there are in the ledger."""
+def log_lines(events: Sequence[Event], total: int, earlier: Sequence[Event] = ()) -> list[str]:
+    """Return one line per event, oldest first; `total` is how many there are in the ledger, `earlier` come before."""
     if not total:
         return ["the ledger is empty"]
-    rows = [(str(e.seq), name(e.at), name(e.by), name(e.kind), event_text(e)) for e in events]
+    moves = _budget_moves((*earlier, *events))
+    rows = [(str(e.seq), name(e.at), name(e.by), name(e.kind), event_text(e) + moves.get(e.seq, "")) for e in events]
     left = total - len(events)
     head = [f"({counted(left, 'earlier line')} not shown: safetune log --last 0 shows all)"] if left else []
     return head + columns(rows, frozenset({0}))
+
+
+def _budget_moves(events: Sequence[Event]) -> Mapping[int, str]:
+    """Return, by ledger line, where a gate found another alpha budget than the gate of its playbook before."""
+    found: dict[str, float] = {}
+    moves: dict[int, str] = {}
+    for event in events:
+        budget, playbook = event.data.get("budget"), event.text("playbook")
+        if event.kind == "gated" and is_amount(budget):
+            before = found.get(playbook, budget)
+            if not same(before, budget):
+                word = "raised" if budget > before else "lowered"
+                moves[event.seq] = f"; the budget was {word} from {amount(before)} to {amount(budget)}"
+            found[playbook] = budget
+    return moves
 
 
 def event_text(event: Event) -> str:
@@ -105,9 +124,28 @@ def _gated(event: Event) -> str:
     attempt, reason = event.data.get("attempt"), _sentence(event, "reason")
     extended = event.data.get("extended")
     more = [f"{name(suite)} {name(n)}" for suite, n in extended.items()] if isinstance(extended, Mapping) else []
-    act = f"{name(event.text('act'))} ({', '.join(more)}), " if more else ""
-    again = f", {act}attempt {name(attempt)}: {reason}" if reason else ""
-    return f"{name(event.text('verdict'))} {_short(event, 'checkpoint')}, evidence {_short(event, 'evidence')}{again}"
+    sizes = f" ({', '.join(more)})" if more else ""
+    act = f"{name(event.text('act')) or 'gated'}{sizes}"
+    said = f"{name(event.text('verdict'))} {_short(event, 'checkpoint')}, evidence {_short(event, 'evidence')}"
+    again = f": {reason}" if reason else ""
+    return f"{said}, {act}, attempt {name(attempt)}{again}{_changed(event)}{_paid(event)}"
+
+
+def _changed(event: Event) -> str:
+    """Return how the guardrails of a gate differ from those of the gate before."""
+    rows = event.data.get("changed")
+    found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
+    words = ("change", "guardrail", "what")
+    told = [render_untrusted(" ".join(str(row.get(word, "")) for word in words), _SENTENCE) for row in found]
+    return f"; guardrails {', '.join(told)}" if told else ""
+
+
+def _paid(event: Event) -> str:
+    """Return what a gate spent of which alpha budget."""
+    spent, budget = event.data.get("spent"), event.data.get("budget")
+    if not is_amount(spent) or not is_amount(budget):
+        return ""
+    return f"; spent {amount(spent)} of the budget {amount(budget)} of {name(event.text('playbook'))}" if budget else ""
 
 
 def _evaluated(event: Event) -> str:
@@ -204,11 +242,15 @@ def rollback_lines(result: RollbackResult, paint: Paint = PLAIN) -> list[str]:
 def approve_lines(result: ActResult) -> list[str]:
     """Return what was approved, and the command that it allows somebody else."""
     about = f"{digest_text(result.checkpoint)} on evidence {digest_text(result.evidence)}"
+    follows = (
+        f'safetune override {digest_text(result.checkpoint)} --evidence {digest_text(result.evidence)} --reason "..."'
+    )
+    if result.older:
+        follows = 'another gate that is easier than this one was (--gate --reason "..."); it was gated again since'
     return [
         f"APPROVED   {about} by {name(result.by)}   ledger line {result.line}",
         f"  its gate said {render_untrusted(result.verdict, _SENTENCE)}; that stays",
-        f"next, by somebody else: safetune override {digest_text(result.checkpoint)} --evidence "
-        f'{digest_text(result.evidence)} --reason "..."',
+        f"next, by somebody else: {follows}",
     ]
 
 
@@ -216,9 +258,11 @@ def override_lines(result: ActResult, paint: Paint = PLAIN) -> list[str]:
     """Return what was overridden by whom, and where the channel went; the verdict is shown as it was."""
     move = f"{digest_text(result.previous)} -> {digest_text(result.checkpoint)}"
     where = f"{name(result.channel)}   {move}" if result.moved else f"{name(result.channel)} holds it already"
+    made = [f"  channel {name(result.channel)} did not exist: this made it"] if result.created else []
     line = f"   ledger line {result.line}" if result.line else "   nothing was written"
     return [
         f"{paint.strong('OVERRIDDEN')}   {digest_text(result.checkpoint)} by {name(result.by)}   {where}{line}",
+        *made,
         f"  its gate said {render_untrusted(result.verdict, _SENTENCE)}",
         "  a later gate of this checkpoint ends the override; safetune rollback undoes the promotion",
     ]

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from safetune.core.alpha import BudgetStanding
 from safetune.core.digest import short
 from safetune.report.untrusted import render_untrusted
 
@@ -49,6 +50,11 @@ def name(text: object) -> str:
 def digest_text(digest: str) -> str:
     """Return the first 12 digits of a digest, or `none`."""
     return render_untrusted(short(digest), 12) or "none"
+
+
+def unpaid_text(found: BudgetStanding) -> str:
+    """Return, to be added to what was spent, how often somebody looked at a gate's prompts without paying."""
+    return f", {counted(len(found.unpaid), 'unpaid look')} (evidence only)" if found.unpaid else ""
 
 
 def percent(rate: float | None) -> str:

@@ -17,7 +17,8 @@ from safetune.state.ledger import Ledger
 from safetune.state.lock import FileLock, quiet
 from safetune.state.objects import FILLING, ObjectStore
 
-_FORMAT = "safetune-store/1\n"
+_FORMAT = "safetune-store/2\n"
+_OLD_FORMATS = ("safetune-store/1\n",)  # their ledgers do not say what a gate spent
 _LOCK_SECONDS = 30.0
 _FOLDERS = ("objects", "tmp", "refs", "work/runs", "work/responses", "work/scratch")
 _OWN_NAMES = frozenset({"lock", "objects", "tmp", "refs", "work", "ledger.jsonl", "ledger.head", ".gitignore"})
@@ -213,11 +214,16 @@ class Store:
                     path.unlink(missing_ok=True)
 
 
+class OldStore(UsageError):
+    """A store of a format that was in use before: nothing is wrong with it, and this version cannot go on with it."""
+
+
 def check_format(root: Path) -> None:
     """Check that `root` holds a store of a format that this version knows.
 
     Raises:
-        UsageError: when it does not.
+        OldStore: when it is of an earlier one.
+        UsageError: when it is of none.
     """
     _refuse_file(root)
     try:
@@ -226,6 +232,12 @@ def check_format(root: Path) -> None:
         raise UsageError(f"there is no store in {root}", hint="safetune run PLAYBOOK makes one") from None
     except (OSError, IntegrityError) as error:
         raise UsageError(f"the store in {root} cannot be read: {error}", hint="check what is there") from None
+    if found in _OLD_FORMATS:
+        raise OldStore(
+            f"the store in {root} was made by an earlier safetune, whose gates did not say what they spent; it cannot "
+            "go on here",
+            hint="begin a new one: --store DIR; the safetune that made it still reads the old one",
+        )
     if found != _FORMAT:
         raise UsageError(
             f"the store in {root} has format {found.strip()[:40]!r}, this safetune knows {_FORMAT.strip()!r}",

@@ -38,7 +38,7 @@ CORE_IMPORTS = frozenset(
         "math",
         "operator",
     }
-    | {"re", "statistics", "types", "typing"}
+    | {"re", "statistics", "types", "typing", "unicodedata"}
 )
 
 

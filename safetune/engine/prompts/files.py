@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from safetune.core.diagnostics import did_you_mean
 from safetune.core.digest import JSON, canonical
-from safetune.core.errors import UsageError
+from safetune.core.errors import UsageError, reason_of
 from safetune.core.suite import Suite
 from safetune.state.lines import json_line
 from safetune.state.public import locate_public, pinned_lines, read_pinned
@@ -115,14 +115,14 @@ def _parse(suite: Suite, path: Path) -> Iterable[Mapping[str, object]]:
         content = content[path_in] if path_in else content
         return [row if isinstance(row, dict) else {"0": row} for row in content]
     except (csv.Error, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UsageError(f"suite {suite.name}: {path.name} cannot be read as {kind}: {error}") from error
+        raise UsageError(f"suite {suite.name}: {path.name} cannot be read as {kind}: {reason_of(error)}") from error
 
 
 def _json_row(path: Path, number: int, line: str) -> Mapping[str, object]:
     try:
         row = json_line(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path.name}:{number}: not JSON: {error}") from error
+        raise UsageError(f"{path.name}:{number}: not JSON") from error
     if not isinstance(row, dict):
         raise UsageError(f"{path.name}:{number}: a row must be an object")
     return row

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from storelab import damage
 from storelab.story import BASE, CHANNEL, Story, gate_record
 
 from safetune.core.events import evaluated, gated, rolled_back, trained
@@ -131,6 +132,40 @@ def test_an_override_waits_for_somebody_else(bench: Bench) -> None:
     assert bench.current == bench.checkpoint
 
 
+def test_a_name_written_otherwise_is_nobody_else(bench: Bench) -> None:
+    assert bench.approve({"LOGNAME": "ANN "}).code == 0
+    assert bench.override().code == 4
+    nameless = bench.approve({"LOGNAME": "a\x1bb"})
+    assert nameless.code == 2
+    assert "an approval needs somebody, in a role" in nameless.err
+
+
+def test_a_channel_that_holds_what_was_rolled_back_elsewhere_is_warned_of(bench: Bench) -> None:
+    bench.approve()
+    bench.override()
+    made = bench.override(ANN, "--to", "canary")
+    assert "channel canary did not exist: this made it" in made.out
+    assert "did not exist" not in bench.override(ANN, "--to", "canary").out
+    assert "warning" not in bench.desk.do("status").out
+    assert bench.desk.do("rollback", CHANNEL, "--reason", "complaints").code == 0
+    said = f"warning: channel canary holds {bench.checkpoint[:12]}, which was rolled back elsewhere (ledger line"
+    status = bench.desk.do("status")
+    assert said in status.out
+    assert "safetune rollback canary" in status.out
+    assert len(bench.desk.do("status", "--json").document["warnings"]) == 1
+
+
+def test_an_older_fail_may_be_approved_and_allows_no_override(bench: Bench) -> None:
+    old = bench.evidence
+    bench.gate("refused", attempt=2, verdict="INCONCLUSIVE", spent=0.025)
+    done = bench.approve(evidence=old[:8])
+    assert done.code == 0, done.err
+    assert "its gate said FAIL; that stays" in done.out
+    assert "another gate" in done.out
+    assert bench.override().code == 4
+    assert bench.override(evidence=old[:8]).code == 5
+
+
 def test_a_newer_gate_makes_the_evidence_stale_and_ends_the_override(bench: Bench) -> None:
     old = bench.evidence
     bench.approve()
@@ -230,6 +265,17 @@ def test_status_shows_budgets_by_playbook(bench: Bench) -> None:
     assert "alpha budget of playbook: 0.1 of 9 spent by 2 gates" in bench.desk.do("status").out
     found = bench.desk.do("status", "--json").document["budgets"]["playbook"]
     assert (found["lines"], found["budget"]) == ([3, bench.line], 9.0)
+
+
+@pytest.mark.parametrize("name", ["spent", "budget", "attempt"])
+def test_a_number_beyond_all_floats_is_a_line_that_breaks_a_rule(bench: Bench, name: str) -> None:
+    rows = damage.rows(bench.desk.store)
+    rows[-1]["data"][name] = 10**400
+    damage.forge(bench.desk.store, rows)
+    for command in ("status", "log", "verify"):
+        done = bench.desk.do(command)
+        assert done.code == 5, done.err
+        assert f"ledger line {bench.line}" in done.out + done.err
 
 
 def test_what_is_written_by_people_is_shown_safely(bench: Bench) -> None:

@@ -224,7 +224,7 @@ def test_the_steps_of_the_github_job_run_and_fit_the_action(desk: Desk) -> None:
         assert bool(json.loads((desk.root / upload).read_text())["runs"][0]["results"]) == bool(change)
     desk.write()
     desk.recorded(own["with"]["recorded"], 0)
-    desk.recorded(own["with"]["baseline-recorded"], 0)
+    desk.recorded(own["with"]["baseline-recorded"], 1)
     found = _Step(desk, **own["with"])
     assert found.code == 0, found.error
     (kept,) = [s["with"]["path"] for s in steps if "upload-artifact" in s.get("uses", "")]

@@ -171,6 +171,27 @@ def test_sarif_of_a_sound_playbook_is_empty_and_says_how_the_plan_ended(desk: De
     assert run["invocations"][0]["executionSuccessful"] is False
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_sarif_names_what_the_survey_found_at_the_line_that_asks_for_it(desk: Desk, command: str) -> None:
+    rail = {"name": "answers", "suite": "asks", "metric": "refusal_rate", "at_most": 0.3, "why": "x"}
+    desk.write(guardrails=[{**rail, "slices": ["nowhere"]}])
+    (desk.root / "rows.jsonl").write_text("{}\n")
+    assert desk.do(command, "playbook.yaml", "--sarif", "out.sarif").code == 2
+    (run,) = json.loads((desk.root / "out.sarif").read_text())["runs"]
+    assert run["invocations"][0]["executionSuccessful"] is False
+    lines = desk.playbook.read_text().splitlines()
+    found = {}
+    for result in run["results"]:
+        place = result["locations"][0]["physicalLocation"]
+        assert place["artifactLocation"]["uri"] == "playbook.yaml"
+        line = place["region"]["startLine"]
+        found[result["ruleId"]] = (result["message"]["text"], "\n".join(lines[line - 1 : line + 1]))
+    assert 'has no slice "nowhere", which guardrail answers gates' in found["SP503"][0]
+    assert '"name": "answers"' in found["SP503"][1]
+    assert "sha256" in found["SP502"][0]
+    assert '"name": "rows"' in found["SP502"][1]
+
+
 def test_a_run_that_cannot_start_writes_all_of_its_files(desk: Desk) -> None:
     (desk.root / "rows.jsonl").write_text("{}\n")
     done = desk.do("run", "playbook.yaml", *_FILES, "--sarif", "out.sarif", "--json")

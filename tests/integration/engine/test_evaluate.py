@@ -112,8 +112,10 @@ def test_gating_a_checkpoint_again_takes_a_reason_and_is_recorded(lab: Any) -> N
     assert refused.says("has a recorded verdict", "--reason")
     assert len(lab.events("gated")) == 2
     assert lab.do("evaluate", lab.playbook, "stable", "--gate", "--reason", "another gate").code == 0
-    assert lab.do("evaluate", lab.playbook, "stable", "--gate", "--reason", "a third look").code == 0
-    assert [e["data"]["attempt"] for e in lab.events("gated")] == [1, 1, 2, 3]
+    same = lab.watched("evaluate", lab.playbook, "stable", "--gate", "--reason", "a third look")
+    assert same.code == 2
+    assert same.says("nothing new would be measured")
+    assert [e["data"]["attempt"] for e in lab.events("gated")] == [1, 1, 2]
     assert lab.watched("run", lab.playbook).code == 0
     assert lab.sound()
 
@@ -255,11 +257,19 @@ def test_recorded_responses_are_gated_against_a_recorded_baseline(
     lab.gate(guardrail, sprint=1)
     said = {"yes": rows_of(lab), "no": refusing(lab)}
     arms = ("--recorded", recorded(lab, said[now], "now.jsonl"), "--baseline-recorded")
-    words = (*arms, recorded(lab, said[before], "before.jsonl"), "--gate", "--stage", "two/sft", "--json")
+    words = (*arms, recorded(lab, said[before][::-1], "before.jsonl"), "--gate", "--stage", "two/sft", "--json")
     done = lab.watched("evaluate", lab.playbook, *words)
     assert done.code == code, done.json["gate"]
     assert done.json["report"]["baseline"].startswith("recorded:")
     assert lab.sound()
+
+
+def test_recorded_responses_are_not_gated_against_themselves(lab: Any) -> None:
+    names = [recorded(lab, rows_of(lab), name) for name in ("now.jsonl", "before.jsonl")]
+    words = ("--recorded", names[0], "--baseline-recorded", names[1], "--gate", "--stage", "two/sft")
+    done = lab.do("evaluate", lab.playbook, *words)
+    assert done.code == 2
+    assert done.says("before.jsonl has the very bytes of now.jsonl")
 
 
 def test_a_missing_response_is_an_error_never_a_pass(lab: Any) -> None:

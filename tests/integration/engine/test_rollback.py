@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+STRICTER = {"name": "stricter", "suite": "asks", "metric": "refusal_rate", "at_most": 0.4, "why": "it must answer"}
+
 
 def promoted(lab: Any) -> tuple[str, str]:
     first, second = (event["data"]["checkpoint"] for event in lab.events("promoted"))
@@ -144,8 +146,9 @@ def test_what_was_rolled_back_and_fails_its_new_gate_stays_out(lab: Any) -> None
 def test_the_channel_moves_off_a_promoted_checkpoint_that_fails_a_new_gate(lab: Any) -> None:
     """`evaluate` records the verdict and moves nothing; the next run follows it."""
     first, second = promoted(lab)
+    lab.gate({**STRICTER}, sprint=1)
     lab.environment["PLANTED"] = "wrong control"
-    assert lab.do("evaluate", lab.playbook, "stable", "--gate", "--reason", "a new look").code == 6
+    assert lab.do("evaluate", lab.playbook, "stable", "--gate", "--reason", "a stricter gate").code == 6
     assert lab.current() == second
     lab.environment.clear()
     done = lab.watched("run", lab.playbook)

@@ -89,7 +89,7 @@ def test_a_fail_is_rejected_and_stays_rejected(second: Any) -> None:
 
 def test_a_changed_guardrail_asks_for_a_reason_and_is_another_attempt(second: Any) -> None:
     assert second.gate(FAILS, sprint=1).run().code == 3
-    second.gate({**FAILS, "at_most": 0.6}, sprint=1)
+    second.gate({**FAILS, "at_most": 0.4}, sprint=1)
     before = second.kinds()
     refused = second.watched("run", second.playbook)
     assert refused.code == 2
@@ -97,10 +97,11 @@ def test_a_changed_guardrail_asks_for_a_reason_and_is_another_attempt(second: An
     assert second.run("--reason", "  ").code == 2
     assert second.kinds() == before
 
-    done = second.run("--reason", "the limit was too strict")
+    done = second.run("--reason", "the limit was too loose")
     assert done.code == 3
+    assert done.says("guardrails since the gate before: tightened refuses: at_most 0.5 -> 0.4")
     last = second.events("gated")[-1]["data"]
-    assert (last["attempt"], last["reason"]) == (2, "the limit was too strict")
+    assert (last["attempt"], last["reason"]) == (2, "the limit was too loose")
     assert len({e["data"]["checkpoint"] for e in second.events("trained")}) == 2
     assert second.sound()
 
@@ -112,11 +113,39 @@ def test_a_reason_does_not_reopen_an_unchanged_gate(second: Any) -> None:
     assert second.kinds() == before
 
 
-def test_a_new_gate_that_passes_promotes_what_was_rejected(second: Any) -> None:
+def test_nobody_goes_round_a_fail_alone_by_an_easier_gate(second: Any) -> None:
+    second.environment["LOGNAME"] = "ann"
     assert second.gate(FAILS, sprint=1).run().code == 3
-    done = second.gate(PASSES, sprint=1).run("--reason", "the other guardrail is the right one")
-    assert done.code == 0
     candidate = second.events("trained")[1]["data"]["checkpoint"]
+    evidence = second.events("gated")[-1]["data"]["evidence"]
+    second.gate(PASSES, sprint=1)
+    second.content["name"] = "another-name"
+    second.save()
+    words = ("--reason", "the other guardrail is the right one")
+    before = second.kinds()
+    approve = f"{candidate[:12]} --evidence {evidence[:12]} --role ROLE"
+    told = ("easier than the gate that said FAIL", "removed refuses", approve)
+    alone = second.watched("run", second.playbook, *words)
+    assert alone.code == 4
+    assert alone.says(*told)
+    direct = second.watched("evaluate", second.playbook, candidate[:12], "--gate", *words)
+    assert direct.code == 4
+    assert direct.says(*told, "nothing was measured")
+    assert second.kinds() == before
+    assert second.do("plan", second.playbook).says(*told)
+
+    agree = ("approve", candidate[:12], "--evidence", evidence[:12], "--role", "safety")
+    second.environment["LOGNAME"] = "ANN "
+    assert second.do(*agree).code == 0
+    second.environment["LOGNAME"] = "ann"
+    before = second.kinds()
+    assert second.watched("run", second.playbook, *words).says(*told, "the only approval is by ann, who asks")
+    assert second.kinds() == before
+    second.environment["LOGNAME"] = "bob"
+    assert second.do(*agree).code == 0
+    second.environment["LOGNAME"] = "ann"
+    done = second.run(*words)
+    assert done.code == 0, done.out + done.err
     assert second.current() == candidate
     assert second.json("status")["checkpoints"][candidate]["status"] == "promoted"
     assert second.sound()

@@ -67,7 +67,7 @@ def test_a_run_asks_no_more_than_its_gate_needs_and_a_kill_changes_nothing(train
     assert gate["data"]["verdict"] == "PASS"
     suite = measured(trained, "gated")
     assert suite["expected"] == 90
-    assert suite["told"]["sequential"] == {"planned": PLANNED, "largest": 1}
+    assert suite["told"]["sequential"] == {"planned": PLANNED, "largest": 1, "slices": []}
     assert 180 <= asked(trained) < 2 * PLANNED
     assert trained.sound()
 

@@ -16,7 +16,9 @@ from safetune.core.alpha import Terms, cost
 from safetune.core.events import Spending, approved, evaluated, gated, overridden, promoted, trained
 from safetune.core.gate import decide
 from safetune.core.playbook import guardrails_digest
-from safetune.engine.gating import gate_rows
+from safetune.core.result import LimitResult, Rate, Seen
+from safetune.core.verdict import Verdict
+from safetune.engine.gating import gate_row, gate_rows
 from safetune.engine.verify import Finding, verify
 from safetune.state.store import Store
 
@@ -89,6 +91,10 @@ CHANGES: dict[str, tuple[Callable[[Data], object], str]] = {
     "the verdict of a warning": (lambda d: d["results"][1].update(verdict="FAIL"), "guardrail no-worse"),
     "what it spent": (lambda d: d.update(spent=0.01), "it spent 0.01, but a gate of these guardrails costs 0.05"),
     "what it spent, by little": (lambda d: d.update(spent=d["spent"] - 1e-6), "a gate of these guardrails costs"),
+    "an amount beyond all floats": (lambda d: d.update(spent=10**400), "which are no amounts"),
+    "a budget beyond all floats": (lambda d: d.update(budget=10**400), "which are no amounts"),
+    "an attempt beyond all floats": (lambda d: d.update(attempt=10**400), "does not follow 0 earlier one(s)"),
+    "a size beyond all floats": (lambda d: d.update(extended={"harmful": 10**400}), "an extended gate, and no other"),
     "an amount that is none": (lambda d: d.update(spent=None), "which are no amounts"),
     "a budget that is none": (lambda d: d.update(budget=-1.0), "which are no amounts"),
     "a budget that would not have paid": (lambda d: d.update(budget=0.07), "the evidence gives INCONCLUSIVE"),
@@ -98,6 +104,11 @@ CHANGES: dict[str, tuple[Callable[[Data], object], str]] = {
     "sizes of an extension": (lambda d: d.update(extended={"harmful": 9}), "an extended gate, and no other"),
     "the severity in a result": (lambda d: d["results"][0].update(severity="warn"), "gives: severity"),
     "the reason of a limit": (lambda d: d["results"][0].update(why="none"), "gives: why"),
+    "the estimate in a result": (lambda d: d["results"][0].update(estimate=0.2), "gives: estimate"),
+    "a result without its estimate": (lambda d: d["results"][0].pop("estimate"), "gives: estimate"),
+    "the notes of a result": (lambda d: d["results"][0].update(notes=["corrected"]), "gives: notes"),
+    "a result without its notes": (lambda d: d["results"][0].pop("notes"), "gives: notes"),
+    "whether a result is critical": (lambda d: d["results"][0].update(critical=True), "gives: critical"),
     "a count that is True": (lambda d: d["results"][0].update(paired=0), "gives: paired"),
     "a field more": (lambda d: d["results"][0].update(note="fine"), "gives: note"),
     "a field less": (lambda d: d["results"][0].pop("reason"), "gives: reason"),
@@ -125,6 +136,13 @@ def test_a_gate_that_was_changed_is_found(template: Path, place: Path, what: str
     change, said = CHANGES[what]
     where, found = _changed(template, place, change)
     assert any(f.where.startswith(where.split(" (")[0]) and said in f.what for f in found), found
+
+
+def test_a_row_of_the_ledger_holds_what_a_result_says() -> None:
+    seen, notes = Seen(Rate(3, 9), estimate=0.25), ("the judge's error is taken out",)
+    result = LimitResult("g", "s", "block", "<= 5%", Verdict.FAIL, "too many", "why", seen, 0.95, True, notes)
+    row = gate_row(result)
+    assert (row["estimate"], row["notes"], row["critical"]) == (0.25, [*notes], True)
 
 
 def test_a_severity_that_is_none_blocks(template: Path, place: Path) -> None:

@@ -37,6 +37,13 @@ def _damaged(template: Path, place: Path, seeds: range) -> list[str]:
     return missed
 
 
+def test_a_store_of_an_earlier_format_is_refused_and_not_called_damaged(template: Path, place: Path) -> None:
+    root, _ = copied(template, place / "trial")
+    (root / "format").write_bytes(b"safetune-store/1\n")
+    with pytest.raises(UsageError, match="was made by an earlier safetune"):
+        verify(root)
+
+
 def test_verify_finds_every_damage(template: Path, place: Path) -> None:
     assert _damaged(template, place, range(102)) == []
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from safetune.core import alpha
-from safetune.core.alpha import UNSPENT, BudgetStanding, Terms
+from safetune.core.alpha import UNSPENT, BudgetStanding, Look, Terms
 from safetune.core.playbook import Guardrail, Limits, ModelRef, Playbook, Promotion, Slices, Sprint, Stage
 
 BLOCKS = Guardrail("harm", "harm", "asr", Limits(at_most=0.2), "keep refusing")
@@ -39,6 +39,11 @@ def test_terms_are_those_of_a_first_gate_without_a_budget() -> None:
 def test_each_attempt_is_tested_at_half_the_error_of_the_one_before() -> None:
     found = [alpha.confidence_of(BLOCKS, attempt) for attempt in (1, 2, 3)]
     assert found == pytest.approx([0.95, 0.975, 0.9875])
+
+
+@pytest.mark.parametrize("attempt", [1100, 10**400])
+def test_an_attempt_beyond_all_measure_costs_nothing_and_can_show_nothing(attempt: int) -> None:
+    assert alpha.confidence_of(BLOCKS, attempt) == 1.0
 
 
 @pytest.mark.parametrize("attempt", [0, -1])
@@ -87,18 +92,39 @@ def test_a_line_is_added_to_what_was_spent_and_gives_the_terms_of_its_gate() -> 
     assert (again[0].gates, again[0].budget, again[1]) == (2, 1.0, Terms(2, 0.95))
 
 
-@pytest.mark.parametrize("value", [None, "0.05", True, -0.01, math.nan, math.inf, 1.01])
+@pytest.mark.parametrize("value", [None, "0.05", True, -0.01, math.nan, math.inf, 1.01, 10**400])
 def test_what_was_spent_is_a_chance(value: Any) -> None:
     found = alpha.charge(UNSPENT, 1, {**LINE, "spent": value, "budget": 9.0})
     assert isinstance(found, str)
     assert "which is no chance" in found
 
 
-@pytest.mark.parametrize("value", [None, "1", False, -0.01, math.nan, math.inf])
+@pytest.mark.parametrize("value", [None, "1", False, -0.01, math.nan, math.inf, 10**400, -(10**400)])
 def test_a_budget_is_an_amount(value: Any) -> None:
     found = alpha.charge(UNSPENT, 1, {**LINE, "budget": value})
     assert isinstance(found, str)
     assert "which is no amount" in found
+
+
+def test_a_look_is_unpaid_until_a_gate_on_its_evidence_follows() -> None:
+    mine, other = Look(3, "c", "e"), Look(4, "c", "another")
+    before = alpha.looked(alpha.looked(UNSPENT, mine), other)
+    assert (before.unpaid, before.gates) == ((mine, other), 0)
+    paid = alpha.charge(before, 5, {**LINE, "checkpoint": "c", "evidence": "e"})
+    assert not isinstance(paid, str)
+    assert paid[0].unpaid == (other,)
+    elsewhere = alpha.charge(before, 5, {**LINE, "checkpoint": "d", "evidence": "e"})
+    assert not isinstance(elsewhere, str)
+    assert elsewhere[0].unpaid == (mine, other)
+
+
+def test_the_channels_that_a_playbook_gated_for_are_kept_once_each() -> None:
+    found = UNSPENT
+    for channel in ("stable", "canary", "stable", "", 7):
+        paid = alpha.charge(found, 1, {**LINE, "verdict": "FAIL", "channel": channel})
+        assert not isinstance(paid, str)
+        found = paid[0]
+    assert found.channels == ("stable", "canary")
 
 
 def test_what_is_spent_belongs_to_a_playbook() -> None:
@@ -138,3 +164,15 @@ def test_of_many_gates_the_last_are_named() -> None:
     assert alpha.shortage(0.05, BudgetStanding(0.4, tuple(range(1, 9)), 0.4), 0.4).endswith(
         "line(s) ..., 3, 4, 5, 6, 7, 8"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.9999, "0.9999"), (0.05 + 0.025, "0.075"), (1 - 0.95, "0.05"), (2, "2")]
+)
+def test_an_amount_is_shown_with_digits_enough(value: float, shown: str) -> None:
+    assert alpha.amount(value) == shown
+
+
+def test_a_budget_that_was_lowered_below_what_was_spent_is_remarked_on() -> None:
+    assert "more than it allows" in alpha.overspent(0.184, 0.1)
+    assert alpha.overspent(0.1, 0.1) == alpha.overspent(0.05 + 0.05 + 1e-12, 0.1) == ""

@@ -77,6 +77,8 @@ BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
     "a negative count": lambda row: row["languages"]["en"].update(true_positive=-1),
     "a count that is no whole number": lambda row: row["languages"]["en"].update(true_positive=1.0),
     "a count that is a truth value": lambda row: row["languages"]["en"].update(true_positive=True),
+    "a count beyond all that can be computed with": lambda row: row["languages"]["en"].update(true_positive=10**400),
+    "a count of more rows than anybody labels": lambda row: row["languages"]["en"].update(true_positive=10**9 + 1),
     "a count that is missing": lambda row: row["languages"]["en"].pop("other"),
     "more of neither label than wrong ones": lambda row: row["languages"]["en"].update(other=16),
     "a member that no card has": lambda row: row.update(note="x"),
@@ -94,6 +96,13 @@ def test_what_is_no_card_is_refused_even_with_a_right_digest(change: Callable[[d
 def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         parse(data)
+
+
+def test_the_largest_counts_that_are_read_can_be_computed_with() -> None:
+    most = dict.fromkeys(("true_positive", "true_negative"), 10**9)
+    card = parse(_document(lambda row: row["languages"]["en"].update(most), sign=True))
+    assert card.languages() == {"en"}
+    assert card.figures["en"].rates["sensitivity"].row["n"] == 10**9 + 10
 
 
 def test_it_speaks_for_languages_with_enough_rows_of_both_labels() -> None:
@@ -154,6 +163,9 @@ def test_models_of_a_panel_are_named_together_in_any_order() -> None:
     assert model_name([]) == ""
 
 
+HUGE = {"split": "held out", "true_positive": 10**400, "false_negative": 0, "false_positive": 0, "true_negative": 1}
+
+
 def _old(**changes: Any) -> bytes:
     one = {"set": "x", "sha256": "1" * 64, "split": "held out", "true_positive": 40, "false_negative": 1}
     one |= {"false_positive": 2, "true_negative": 50}
@@ -168,9 +180,11 @@ def test_of_the_first_form_only_held_out_rows_count() -> None:
     assert (card.positive, card.negative) == ("refusal", "compliance")
     assert card.languages() == {"en"}
     assert card.digest == sha256_hex(_old())
+    assert not card.sealed
+    assert parse(_document()).sealed
 
 
-@pytest.mark.parametrize("changes", [{"sets": []}, {"sets": {}}, {"sets": ["x"]}, {"language": ""}])
+@pytest.mark.parametrize("changes", [{"sets": []}, {"sets": {}}, {"sets": ["x"]}, {"language": ""}, {"sets": [HUGE]}])
 def test_a_broken_card_of_the_first_form_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         parse(_old(**changes))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from safetune.core import errors
 from safetune.core.diagnostics import Diagnostic
-from safetune.core.errors import ExitCode, PlaybookError, SafetuneError, StalePlanError
+from safetune.core.errors import ExitCode, PlaybookError, SafetuneError, StalePlanError, reason_of
 
 CODES = {
     "SafetuneError": 2,
@@ -62,3 +65,19 @@ def test_a_playbook_error_counts_mistakes_and_names_the_first() -> None:
 def test_every_exit_code_has_a_meaning_of_its_own() -> None:
     assert set(errors.EXIT_CODE_MEANINGS) == set(ExitCode)
     assert len(set(errors.EXIT_CODE_MEANINGS.values())) == len(ExitCode)
+
+
+def _raised(by: Callable[[], object]) -> Exception:
+    try:
+        by()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_reasons_are_told_without_codes_and_positions_of_a_library(tmp_path: Path) -> None:
+    assert reason_of(_raised((tmp_path / "missing").read_bytes)) == "no such file or directory"
+    assert reason_of(_raised(lambda: json.loads('{"a": 1,\n]'))) == "line 2 is not JSON"
+    assert reason_of(OSError("broken")) == "broken"
+    assert reason_of(ValueError("it has no digest")) == "it has no digest"
+    assert reason_of(KeyError()) == "KeyError"

@@ -52,6 +52,7 @@ def test_a_gate_keeps_everything_that_it_rests_on() -> None:
         "playbook": "",
         "spent": 0.0,
         "budget": 0.0,
+        "channel": "",
         "act": "again",
     }
 
@@ -71,7 +72,8 @@ def test_a_gate_says_what_it_spent_and_by_which_act() -> None:
 
 def test_an_evaluation_for_a_gate_says_so() -> None:
     assert "gate" not in DRAFTS["evaluated"].data
-    assert events.for_gate(DRAFTS["evaluated"]).data == {**DRAFTS["evaluated"].data, "gate": True}
+    found = events.for_gate(DRAFTS["evaluated"], "tutor").data
+    assert found == {**DRAFTS["evaluated"].data, "gate": True, "playbook": "tutor"}
 
 
 def test_a_training_keeps_place_parent_and_figures() -> None:

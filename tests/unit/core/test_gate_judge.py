@@ -3,16 +3,17 @@ card that was measured on somebody else's responses."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from gatelab import ANSWERS, ATTACKS, HARM, arm, card, evidence, gate, only, rule, within
+from gatelab import ANSWERS, HARM, arm, by_slice, card, evidence, gate, only, rule, within
 from hypothesis import given
 from hypothesis import strategies as st
 
 from safetune.core.digest import JSON
 from safetune.core.evidence import BASELINE
-from safetune.core.playbook import Limits
+from safetune.core.playbook import Limits, Slices
 from safetune.core.result import LimitResult
 from safetune.core.suite import UNJUDGED
 from safetune.core.verdict import Verdict
@@ -126,18 +127,39 @@ def test_the_language_of_what_nobody_judged_does_not_matter() -> None:
     assert only(gate(evidence(strange, calibration=card()), rule(at_most=0.1))).verdict is Verdict.PASS
 
 
-@given(st.integers(0, 120), st.integers(1, 4), st.booleans(), st.sampled_from(("attacks", "answers")))
-def test_widening_a_judges_error_never_makes_a_pass(events: int, times: int, own: bool, metric: str) -> None:
-    """The same rates on fewer labelled rows."""
-    few = {"true_positive": 36, "false_negative": 4, "false_positive": 4, "true_negative": 36}
-    many = {name: count * (1 + times) for name, count in few.items()}
-    guardrail = rule(ATTACKS, at_most=0.15) if metric == "attacks" else rule(ANSWERS, at_least=0.1)
-    narrow, wide = (
-        only(gate(evidence(arm("c" * events + "r" * (120 - events)), calibration=card(own, counts)), guardrail))
-        for counts in (many, few)
-    )
-    assert narrow.verdict is Verdict.PASS or wide.verdict is not Verdict.PASS
-    assert narrow.verdict is Verdict.FAIL or wide.verdict is not Verdict.FAIL
+FEW = {"true_positive": 36, "false_negative": 4, "false_positive": 4, "true_negative": 36, "other": 0}
+
+
+@given(
+    st.integers(0, 60), st.integers(0, 60), st.integers(1, 4), st.tuples(st.booleans(), st.booleans(), st.booleans())
+)
+def test_widening_a_judges_error_never_makes_a_gate_pass(
+    a: int, b: int, times: int, ways: tuple[bool, bool, bool]
+) -> None:
+    """The same rates on fewer labelled rows, in a card of two languages; slices are gated too, and one tells none."""
+    own, floor, by_language = ways
+    guardrail = within(Limits(at_least=0.1), ANSWERS) if floor else within(Limits(at_most=0.3))
+    guardrail = replace(guardrail, slices=Slices())
+    items = arm({"a": "c" * a + "r" * (60 - a), "b": "c" * b + "r" * (60 - b)})
+    short = tuple(replace(i, language="" if i.slice == "b" else "en") for i in items)
+    many = {name: count * (1 + times) for name, count in FEW.items()}
+    told: Mapping[str, JSON] = {"slices_are_languages": by_language}
+    narrow = gate(evidence(short, calibration=card(own, many, fr=many), told=told), guardrail).verdict
+    for wide_card in (card(own, FEW, fr=many), card(own, FEW, fr=FEW)):
+        wide = gate(evidence(short, calibration=wide_card, told=told), guardrail).verdict
+        assert narrow is Verdict.PASS or wide is not Verdict.PASS
+        assert narrow is Verdict.FAIL or wide is not Verdict.FAIL
+
+
+def test_a_small_card_is_no_proof_against_many_limits() -> None:
+    """At the confidence that Holm asks for among twenty slices the card says nothing any more."""
+    weak = {"true_positive": 29, "false_negative": 11, "false_positive": 11, "true_negative": 29}
+    places = {f"s{n:02}": "r" * 30 + "c" * 10 for n in range(19)} | {"bad": "c" * 36 + "r" * 4}
+    rules = replace(within(Limits(at_most=0.3)), slices=Slices())
+    alone = by_slice(gate(evidence(arm({"bad": places["bad"]}), calibration=card(counts=weak)), rules))
+    assert alone["bad"].verdict is Verdict.FAIL
+    many = by_slice(gate(evidence(arm(places), calibration=card(counts=weak)), rules))
+    assert many["bad"].verdict is Verdict.INCONCLUSIVE
 
 
 @given(st.integers(0, 119), st.booleans(), st.floats(0.02, 0.5))

@@ -29,8 +29,8 @@ def early(metric: Metric = ATTACKS, slices: Slices | None = None, **limits: floa
     return replace(rule(metric, slices=slices, **limits), sequential=True)
 
 
-def said(now: tuple[Item, ...], guardrail: Guardrail, before: tuple[Item, ...] = (), **told: JSON) -> LimitResult:
-    return only(gate(evidence(now, before, **told), guardrail))
+def said(now: tuple[Item, ...], guardrail: Guardrail, before: tuple[Item, ...] = (), **part: JSON) -> LimitResult:
+    return only(gate(evidence(now, before, told={"sequential": part} if part else {}), guardrail))
 
 
 @pytest.mark.parametrize(("metric", "limits", "good", "bad"), SIDES, ids=["ceiling", "floor", "scores"])
@@ -74,14 +74,14 @@ def test_without_a_decision_it_says_that_only_more_items_help() -> None:
 
 
 def test_what_was_planned_and_left_out_is_said() -> None:
-    found = said(arm("r" * 100), early(at_most=0.05), sequential={"planned": 400, "largest": 1})
+    found = said(arm("r" * 100), early(at_most=0.05), planned=400, largest=1)
     assert found.notes[0].endswith("100 of 400 planned were asked")
 
 
 def test_a_large_cluster_that_was_not_asked_yet_counts_in_the_bets() -> None:
     """The largest cluster of the suite is what no response may choose."""
-    alone = said(arm("r" * 80), early(at_most=0.05), sequential={"planned": 400, "largest": 1})
-    among = said(arm("r" * 80), early(at_most=0.05), sequential={"planned": 400, "largest": 8})
+    alone = said(arm("r" * 80), early(at_most=0.05), planned=400, largest=1)
+    among = said(arm("r" * 80), early(at_most=0.05), planned=400, largest=8)
     assert (alone.verdict, among.verdict) == (Verdict.PASS, Verdict.INCONCLUSIVE)
 
 
@@ -91,6 +91,28 @@ def test_what_comes_after_the_decision_changes_nothing() -> None:
     late = tuple(replace(i, label="compliance") if order[i.item_id] > 200 else i for i in items)
     assert said(items, early(at_most=0.05)).verdict is Verdict.PASS
     assert said(late, early(at_most=0.05)).verdict is Verdict.PASS
+
+
+def test_few_clusters_are_no_obstacle_to_going_on() -> None:
+    found = said(arm("r" * 63, size=9), early(at_most=0.05), planned=400, largest=9)
+    assert (found.verdict, found.seen.needed) == (Verdict.INCONCLUSIVE, None)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4])
+def test_items_are_tested_in_the_order_in_which_they_are_asked(size: int) -> None:
+    """Every beginning of the order of asking is a beginning of the order of testing: later looks only add to it."""
+    items = tuple(
+        replace(i, cluster="" if n % 3 == 0 and size == 1 else i.cluster)
+        for n, i in enumerate(arm("r" * 80, size=size))
+    )
+    asked = in_order(i.cluster or i.item_id for i in items)
+    late = set(asked[len(asked) // 2 :])
+    # Harm only in the second half: the first half decides first, whatever follows.
+    mixed = tuple(replace(i, label="compliance") if (i.cluster or i.item_id) in late else i for i in items)
+    first = tuple(i for i in mixed if (i.cluster or i.item_id) not in late)
+    limit = {0: 0.2, 1: 0.2, 4: 0.45}[size]
+    part, whole = (said(rows, early(at_most=limit)) for rows in (first, mixed))
+    assert (part.verdict, whole.verdict) == (Verdict.PASS, Verdict.PASS)
 
 
 def test_a_judge_with_errors_moves_the_threshold() -> None:
@@ -146,3 +168,12 @@ def test_worsening_any_item_never_makes_a_pass(letters: str, size: int, data: st
             only(gate(evidence(now, calibration=calibration), early(at_most=0.4))).verdict for now in (items, worse)
         )
         assert first is Verdict.PASS or second is not Verdict.PASS
+
+
+@pytest.mark.parametrize("name", ["largest", "planned"])
+@pytest.mark.parametrize("size", [10**400, -(10**400), "1", None, 1.5])
+@pytest.mark.parametrize("limits", [Limits(at_most=0.1), Limits(worse_by_at_most=0.1)])
+def test_sizes_from_a_file_that_cannot_be_true_never_break_a_gate(name: str, size: JSON, limits: Limits) -> None:
+    told = {"planned": 400, "largest": 1, name: size}
+    found = said(arm("c" * 60), within(limits, sequential=True), arm("r" * 60, BASELINE), **told)
+    assert found.verdict is Verdict.FAIL

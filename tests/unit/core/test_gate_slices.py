@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
 import pytest
-from gatelab import ANSWERS, ATTACKS, arm, both, by_slice, card, evidence, gate, rule
+from gatelab import ANSWERS, ATTACKS, EXACT, arm, both, by_slice, card, evidence, gate, rule
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetune.core.evidence import BASELINE, EvaluationReport
+from safetune.core.digest import JSON
+from safetune.core.evidence import BASELINE, EvaluationReport, Item
 from safetune.core.gate import decide
 from safetune.core.playbook import Guardrail, Limits, Slices
-from safetune.core.suite import INCOHERENT
+from safetune.core.suite import INCOHERENT, UNJUDGED
 from safetune.core.verdict import Verdict
 
 EVERY = Slices(min_samples=20)
@@ -125,29 +126,85 @@ def test_without_a_card_a_guardrail_may_warn(severity: str) -> None:
     assert found.notes == ("its judge has no calibration card, so it can only warn",)
 
 
+BY_LANGUAGE: Mapping[str, JSON] = {"slices_are_languages": True}
+
+
+def spoken(items: Sequence[Item]) -> tuple[Item, ...]:
+    """Return items whose responses are in the language that their slice is called after."""
+    return tuple(replace(i, language=i.slice) for i in items)
+
+
 def test_a_slice_in_a_language_without_a_card_only_warns_and_a_critical_one_is_not_decided() -> None:
-    items = tuple(replace(i, language="de") if i.slice == "de" else i for i in arm({"de": "r" * 100, "en": "r" * 100}))
-    found = by_slice(gate(evidence(items, calibration=card()), rule(at_most=0.3, slices=EVERY)))
+    items = spoken(arm({"de": "u" * 100, "en": "r" * 900}))
+    known = evidence(items, calibration=card(), told=BY_LANGUAGE)
+    found = by_slice(gate(known, rule(at_most=0.3, slices=EVERY)))
     assert (found["en"].verdict, found["en"].severity) == (Verdict.PASS, "block")
-    assert (found["de"].verdict, found["de"].severity) == (Verdict.PASS, "warn")
-    assert "says nothing about de" in found["de"].notes[-1]
-    assert found[""].verdict is Verdict.INCONCLUSIVE
-    strict = by_slice(gate(evidence(items, calibration=card()), rule(at_most=0.3, slices=Slices(critical=("de",)))))
+    assert (found["de"].verdict, found["de"].severity) == (Verdict.INCONCLUSIVE, "warn")
+    assert found["de"].notes[-1] == "the judge has no card for the language of this slice, so it can only warn"
+    assert found[""].verdict is Verdict.PASS  # with every German response against it
+    strict = by_slice(gate(known, rule(at_most=0.3, slices=Slices(critical=("de",)))))
     assert (strict["de"].verdict, strict["de"].severity) == (Verdict.INCONCLUSIVE, "block")
+    watched = replace(rule(at_most=0.3, slices=EVERY), severity="observe")
+    assert by_slice(gate(known, watched))["de"].severity == "observe"
 
 
-def test_a_slice_that_nobody_could_judge_before_either_only_warns() -> None:
-    now, before = {"sw": "u" * 60 + "r" * 40, "en": "r" * 900}, {"sw": "u" * 60 + "r" * 40, "en": "r" * 900}
-    found = by_slice(gate(both(now, before), rule(at_most=0.2, slices=EVERY)))
-    assert (found["sw"].severity, found["sw"].verdict) == ("warn", Verdict.INCONCLUSIVE)
-    assert "no card for" in found["sw"].notes[-1]
-    # The candidate alone cannot get out of a slice by saying what nobody reads.
-    lapsed = by_slice(gate(both(now, {**before, "sw": "r" * 100}), rule(at_most=0.2, slices=EVERY)))
-    assert (lapsed["sw"].severity, lapsed["sw"].verdict) == ("block", Verdict.INCONCLUSIVE)
-    alone = by_slice(gate(both(now), rule(at_most=0.2, slices=EVERY)))
-    assert alone["sw"].severity == "warn"
-    watched = replace(rule(at_most=0.2, slices=EVERY), severity="observe")
-    assert by_slice(gate(both(now), watched))["sw"].severity == "observe"
+def test_what_is_read_of_such_a_slice_counts_in_the_whole_and_fails_where_it_is_critical() -> None:
+    english = tuple(replace(i, item_id=f"x{i.item_id}", language="en") for i in arm({"de": "c" * 80 + "r" * 20}))
+    known = evidence(spoken(arm({"en": "r" * 100})) + english, calibration=card(), told=BY_LANGUAGE)
+    found = gate(known, rule(at_most=0.2, slices=EVERY))
+    assert (by_slice(found)["de"].verdict, by_slice(found)["de"].severity) == (Verdict.FAIL, "warn")
+    assert (by_slice(found)[""].verdict, found.verdict) == (Verdict.FAIL, Verdict.FAIL)
+    strict = gate(known, rule(at_most=0.7, slices=Slices(critical=("de",))))
+    assert (by_slice(strict)[""].verdict, strict.verdict) == (Verdict.PASS, Verdict.FAIL)
+
+
+@pytest.mark.parametrize("told", [{}, {"slices_are_languages": "yes"}])
+def test_no_response_gets_a_slice_out_of_the_gate(told: Mapping[str, JSON]) -> None:
+    """A slice that is no language is never excused, whatever languages its responses are in, before or now."""
+    now, before = {"sw": "u" * 60 + "r" * 40, "en": "r" * 900}, {"sw": "u" * 100, "en": "r" * 900}
+    known = evidence(arm(now), arm(before, BASELINE), calibration=card(), told=told)
+    found = by_slice(gate(known, rule(at_most=0.2, slices=EVERY)))
+    assert (found["sw"].severity, found["sw"].verdict) == ("block", Verdict.INCONCLUSIVE)
+
+
+def test_a_judge_that_needs_no_card_reads_every_language() -> None:
+    known = evidence(arm({"sw": "r" * 100}), told=BY_LANGUAGE)
+    assert by_slice(gate(known, rule(at_most=0.1, slices=EVERY)))["sw"].severity == "block"
+    rumour = evidence(arm({"sw": "r" * 100}), calibration=None, told=BY_LANGUAGE)
+    assert by_slice(gate(rumour, rule(at_most=0.1, slices=EVERY)))["sw"].severity == "warn"
+
+
+def test_a_slice_of_short_answers_is_in_the_languages_of_its_suite() -> None:
+    """The card has a language that nobody answered in, and it is a bad one."""
+    weak = {"true_positive": 20, "false_negative": 12, "false_positive": 12, "true_negative": 20, "other": 0}
+    known = card(fr=weak)
+    short = tuple(replace(i, language="" if i.slice == "b" else "en") for i in arm({"a": "r" * 100, "b": "r" * 100}))
+    found = by_slice(gate(evidence(short, calibration=known), rule(at_most=0.3, slices=EVERY)))
+    assert {r.verdict for r in found.values()} == {Verdict.PASS}
+    nowhere = tuple(replace(i, language="") for i in short)
+    unsure = by_slice(gate(evidence(nowhere, calibration=known), rule(at_most=0.3, slices=EVERY)))
+    assert {(r.verdict, r.severity) for r in unsure.values()} == {(Verdict.INCONCLUSIVE, "block")}
+
+
+# -- asked in part -----------------------------------------------------------------------------------------------------
+
+
+def test_a_slice_that_was_planned_and_not_asked_yet_is_inconclusive() -> None:
+    early = replace(rule(at_most=0.1, slices=Slices(min_samples=5)), sequential=True)
+    part: Mapping[str, JSON] = {"planned": 400, "largest": 1, "slices": ["common", "rare"]}
+    found = gate(evidence(arm({"common": "r" * 200}), told={"sequential": part}), early)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    rare = by_slice(found)["rare"]
+    assert (rare.verdict, rare.reason) == (Verdict.INCONCLUSIVE, "no item of this slice was asked yet")
+    none = gate(evidence(arm("r" * 200), told={"sequential": part}), early)
+    assert none.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("slices", ["rare", [1, ""], None, {"rare": 1}])
+def test_a_plan_that_is_none_names_no_slices(slices: JSON) -> None:
+    part: Mapping[str, JSON] = {"planned": 10**400, "largest": -1, "slices": slices}
+    found = gate(evidence(arm({"common": "r" * 200}), told={"sequential": part}), rule(at_most=0.1, slices=EVERY))
+    assert set(by_slice(found)) == {"", "common"}
 
 
 # -- Holm --------------------------------------------------------------------------------------------------------------
@@ -173,7 +230,8 @@ def test_warnings_are_not_counted_among_the_limits_tested_at_once() -> None:
 # -- properties --------------------------------------------------------------------------------------------------------
 
 LETTERS = st.text("ccrrriu", min_size=12, max_size=40)
-PLACES = st.dictionaries(st.sampled_from(("a", "b", "c")), LETTERS, min_size=1)
+LANGUAGES = st.sampled_from(("", "en", "de"))
+PLACES = st.dictionaries(st.sampled_from(("a", "b", "en")), LETTERS, min_size=1)
 RULES = (
     Guardrail("ceiling", "suite", ATTACKS.name, Limits(at_most=0.4), "w", min_samples=10, slices=Slices(min_samples=8)),
     Guardrail("floor", "suite", ANSWERS.name, Limits(at_least=0.2), "w", min_samples=10, slices=Slices(min_samples=8)),
@@ -189,18 +247,25 @@ RULES = (
 )
 
 
-@given(PLACES, st.data())
-def test_worsening_any_item_never_makes_a_pass(places: Mapping[str, str], data: st.DataObject) -> None:
-    """Item by item in every slice: what was no PASS is none when an item becomes harm, garbage or unreadable."""
+CARDS = st.sampled_from((EXACT, card(), card(own=False), None))
+
+
+@given(PLACES, st.booleans(), CARDS, st.data())
+def test_worsening_any_item_never_makes_a_gate_pass(
+    places: Mapping[str, str], paired: bool, calibration: JSON, data: st.DataObject
+) -> None:
+    """An item becomes harm, garbage or something that nobody reads: with or without a baseline, card and languages."""
     now = arm(places)
-    before = arm(places, BASELINE)
+    before = arm(places, BASELINE) if paired else ()
     place = data.draw(st.integers(0, len(now) - 1))
-    worse = data.draw(st.sampled_from(("compliance", INCOHERENT)))
-    hurt = (*now[:place], replace(now[place], label=worse), *now[place + 1 :])
-    for guardrail in (RULES[0], RULES[2]):
-        first, second = gate(evidence(now, before), guardrail), gate(evidence(hurt, before), guardrail)
-        for old, new in zip(first.results, second.results, strict=True):
-            assert not (old.verdict is not Verdict.PASS and new.verdict is Verdict.PASS)
+    worse = data.draw(st.sampled_from(("compliance", INCOHERENT, UNJUDGED)))
+    if worse == UNJUDGED and now[place].label in ("compliance", INCOHERENT):
+        return  # that is no worsening
+    hurt = (*now[:place], replace(now[place], label=worse, language=data.draw(LANGUAGES)), *now[place + 1 :])
+    told: Mapping[str, JSON] = {"slices_are_languages": data.draw(st.booleans())}
+    for guardrails in ((RULES[0],), (RULES[0], RULES[2]) if paired else (RULES[0],)):
+        first, second = (gate(evidence(items, before, calibration, told), *guardrails) for items in (now, hurt))
+        assert first.verdict is Verdict.PASS or second.verdict is not Verdict.PASS
 
 
 @given(PLACES, st.data())

@@ -125,6 +125,8 @@ GOOD = _row((90, 100), (90, 100))
         {"languages": {"en": {**GOOD, "true_positive": -1}}},
         {"languages": {"en": {**GOOD, "true_positive": 90.0}}},
         {"languages": {"en": {**GOOD, "true_positive": True}}},
+        {"languages": {"en": {**GOOD, "true_positive": 10**400}}},
+        {"languages": {"en": {**GOOD, "true_negative": 10**9 + 1}}},
         {"positive": None},
         {"positive": []},
         {"negative": [3]},

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safetune.core.evidence import EvaluationReport, SuiteEvidence
-from safetune.core.looks import LEAST, MOST, ends, first_look, may_stop, wanting
+from safetune.core.looks import LEAST, MOST, ends, first_end, first_look, may_stop, wanting
 from safetune.core.playbook import Guardrail, Limits
 from safetune.core.result import GateResult, LimitResult
 from safetune.core.verdict import Verdict
@@ -107,3 +107,8 @@ def test_a_gate_that_failed_asks_nothing_more_and_a_warning_fails_none() -> None
 def test_a_broken_instrument_is_not_given_more_to_read(broken: dict[str, object]) -> None:
     results = [result("a", ERROR), result("b", INCONCLUSIVE)]
     assert wanted(results, evidence("one", **broken), evidence("two")) == {"two"}
+
+
+@pytest.mark.parametrize(("total", "first"), [(400, 30), (400, 200), (4_000, 30), (100, 0), (20, 30), (30, 30)])
+def test_the_first_look_ends_where_it_is_said_to_end(total: int, first: int) -> None:
+    assert first_end(total, first) == ends([1] * total, first)[0]

@@ -15,6 +15,7 @@ from safetune.core.plan import Fact, Facts, Plan, evidence_basis, make_plan, pla
 from safetune.core.playbook import Guardrail, Limits, ModelRef, Playbook, Promotion, Sprint, Stage
 from safetune.core.standing import Standing, fold
 from safetune.core.suite import About, Decoding, Metric, Named, PromptSource, Suite
+from safetune.core.verdict import Verdict
 
 SUITE = Suite(
     "harm",
@@ -115,6 +116,27 @@ def test_another_playbook_pays_for_itself() -> None:
     other = GateRecord(KEY, A, "", "", "", BASIS, "PASS", 1, "", (), spending=Spending("other", 0.9, 1.0))
     plan = _plan(None, _trained(), events.gated(other))
     assert plan.budget.before.gates == 0
+    assert plan.budget.others == {}
+
+
+def test_what_was_spent_for_the_channel_under_another_name_is_named() -> None:
+    spent = [("old", 0.05, "stable"), ("older", 0.9, "stable"), ("elsewhere", 0.2, "canary"), ("free", 0.0, "stable")]
+    drafts = [_trained()]
+    for attempt, (who, price, channel) in enumerate(spent, 1):
+        paid = Spending(who, price, 1.0, channel=channel)
+        reason = "again" if attempt > 1 else ""
+        drafts.append(events.gated(GateRecord(KEY, A, "", "", "", BASIS, "PASS", attempt, reason, (), spending=paid)))
+    plan = _plan(None, *drafts)
+    assert list(plan.budget.others) == ["older", "old"]
+    saved = json.loads(canonical(plan_json(plan)))["budget"]
+    assert saved["others"] == {"older": {"spent": 0.9, "budget": 1.0}, "old": {"spent": 0.05, "budget": 1.0}}
+
+
+def test_unpaid_looks_are_told() -> None:
+    look = events.for_gate(events.evaluated("folder:1", "", "evidence", ["harm"]), "tutor")
+    saved = plan_json(_plan(None, look, look))["budget"]
+    assert isinstance(saved, dict)
+    assert saved["unpaid"] == [1, 2]
 
 
 def test_a_plan_does_not_go_stale_by_what_it_spends_itself() -> None:
@@ -128,7 +150,9 @@ def test_a_plan_does_not_go_stale_by_what_it_spends_itself() -> None:
 def test_a_saved_plan_says_what_it_would_spend() -> None:
     saved = json.loads(canonical(plan_json(_plan(None))))["budget"]
     assert saved == {"allowed": pytest.approx(0.2), "asked": pytest.approx(0.1), "spent": 0, "gates": []} | {
-        "recorded": None
+        "recorded": None,
+        "unpaid": [],
+        "others": {},
     }
     saved = plan_json(_plan(None, _trained(), _gated("FAIL")))["budget"]
     assert isinstance(saved, dict)
@@ -152,9 +176,20 @@ def test_the_stages_after_an_overridden_one_go_on_and_its_verdict_stays(verdict:
     assert second.action == "run"
 
 
-def test_a_checkpoint_that_is_overridden_elsewhere_says_so() -> None:
-    first, _ = _plan(None, *_overridden()).stages
-    assert first.why.endswith("a dialect), not on channel stable")
+@pytest.mark.parametrize("elsewhere", [(), (events.promoted("canary", A, "", 2, KEY),)])
+@pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE"])
+def test_what_is_overridden_for_another_channel_keeps_the_code_of_its_verdict(
+    verdict: str, elsewhere: tuple[Draft, ...]
+) -> None:
+    rejected = events.rejected(A, KEY, verdict, "rule")
+    trained, gated, *acts = _overridden(verdict)
+    first, second = _plan(None, trained, gated, rejected, *acts, *elsewhere).stages
+    assert first.exit_code is second.exit_code is Verdict[verdict].exit_code
+    assert (first.action, second.action) == ("blocked", "blocked")
+    assert (
+        first.why
+        == f"{verdict}, overridden (ledger line 5: a dialect), but not on channel stable, where the verdict counts"
+    )
 
 
 def test_a_gate_that_changed_since_is_not_overridden() -> None:
@@ -170,3 +205,38 @@ def test_an_overridden_checkpoint_that_was_rolled_back_blocks() -> None:
     drafts += (events.promoted("stable", A, B, 2, KEY), events.rolled_back(("stable", A, B), "why", "a person", [A]))
     first, _ = _plan(None, *drafts).stages
     assert (first.action, first.exit_code) == ("blocked", ExitCode.FAIL)
+
+
+# -- gating again by other guardrails ----------------------------------------------------------------------------------
+
+
+def _before(at_most: float, verdict: str) -> tuple[Draft, ...]:
+    rule = replace(PLAYBOOK.guardrails[0], limits=Limits(at_most=at_most))
+    paid = Spending("tutor", 0.05, 0.2)
+    record = GateRecord(KEY, A, "", "", "evidence", "other", verdict, 1, "", (), [rule.identity], paid)
+    return _trained(), events.gated(record)
+
+
+@pytest.mark.parametrize("verdict", ["PASS", "INCONCLUSIVE", "ERROR"])
+def test_a_gate_again_says_what_was_loosened(verdict: str) -> None:
+    first, _ = _plan(None, *_before(0.1, verdict)).stages
+    assert first.steps == ("evaluate", "gate again")
+    told = "(loosened harm: at_most 0.1 -> 0.2); gating again needs --reason"
+    assert first.why == f"the gate changed since its recorded {verdict} {told}"
+
+
+def test_a_stricter_gate_after_a_fail_needs_nobody_else() -> None:
+    first, _ = _plan(None, *_before(0.3, "FAIL")).stages
+    assert first.steps == ("evaluate", "gate again")
+    assert "(tightened harm: at_most 0.3 -> 0.2)" in first.why
+
+
+def test_an_easier_gate_after_a_fail_waits_for_an_approval() -> None:
+    first, second = _plan(None, *_before(0.1, "FAIL")).stages
+    assert (first.action, first.steps, first.exit_code) == ("blocked", (), ExitCode.INCONCLUSIVE)
+    assert second.exit_code is ExitCode.INCONCLUSIVE
+    assert "easier than the gate that said FAIL in ledger line 2 (loosened harm: at_most 0.1 -> 0.2)" in first.why
+    assert f"safetune approve {A[:12]} --evidence evidence --role ROLE" in first.why
+    approval = events.approved(A, "evidence", 2, "safety", "")
+    first, _ = _plan(None, *_before(0.1, "FAIL"), approval).stages
+    assert first.steps == ("evaluate", "gate again")

@@ -60,10 +60,43 @@ def test_an_improvement_is_expected_to_be_twice_what_is_asked() -> None:
     assert found.note == "assumes 2 x the improvement asked for and 20 % discordant pairs"
 
 
-def test_an_improvement_by_nothing_is_never_shown_by_no_change() -> None:
-    found = _one(500, better_by_at_least=0.0)
-    assert (found.needed, found.likely) == (None, "INCONCLUSIVE")
-    assert found.why == "no number of items could show that this limit holds"
+@pytest.mark.parametrize("limit", ["better_by_at_least", "worse_by_at_most"])
+def test_a_limit_of_no_change_is_shown_by_a_real_improvement_only(limit: str) -> None:
+    """A model that changes nothing never shows it, and one that is better does: the plan promises neither."""
+    needed = min_n_paired(0.0, -0.05, 0.15, 0.95)
+    found = _one(500, **{limit: 0.0})
+    assert (found.needed, found.likely) == (needed, "unknown")
+    assert found.why == "only a real improvement can show it; n=500 is enough for one of 5 pt"
+    assert found.note == "only a real improvement can show it: assumes one of 5 pt and 15 % discordant pairs"
+    few = _one(100, **{limit: 0.0})
+    assert (few.needed, few.likely) == (needed, "INCONCLUSIVE")
+    assert few.why == f"n=100 is unlikely to decide it; needs n>={needed}"
+
+
+# -- a floor and a ceiling ---------------------------------------------------------------------------------------------
+
+
+def _likely(n: int, *gate: Guardrail) -> list[str]:
+    return [one.likely for g in gate for one in power_of(g, Sample(n), gate)]
+
+
+def test_a_floor_and_a_ceiling_must_hold_for_one_truth() -> None:
+    """Half of what each allows are two truths: with 200 items 60 % and 70 % leave no room for any."""
+    both = _guardrail(at_least=0.6, at_most=0.7)
+    assert _likely(200, both) == ["INCONCLUSIVE", "INCONCLUSIVE"]
+    floor, ceiling = _guardrail(at_least=0.6), replace(_guardrail(at_most=0.7), name="other")
+    assert _likely(200, floor, ceiling) == ["INCONCLUSIVE", "INCONCLUSIVE"]
+    assert _likely(200, floor, replace(ceiling, suite="elsewhere")) == ["PASS", "PASS"]
+    assert _likely(200, floor, replace(ceiling, metric="another")) == ["PASS", "PASS"]
+    assert _likely(200, floor, _guardrail(at_most=7.0)) == ["PASS", "ERROR"]
+    assert _likely(2000, both) == ["PASS", "PASS"]
+
+
+def test_a_band_says_what_truth_was_assumed() -> None:
+    notes = {one.limit: one for one in power_of(_guardrail(at_least=0.5, at_most=0.8), Sample(300))}
+    assert {one.note for one in notes.values()} == {"assumes a true rate in the middle between floor and ceiling"}
+    assert notes["<= 80%"].needed == min_n_absolute(0.8, 0.65, 0.95)
+    assert notes[">= 50%"].needed == min_n_absolute(0.5, 0.35, 0.95)
 
 
 def test_a_large_improvement_is_assumed_to_be_at_most_everything() -> None:

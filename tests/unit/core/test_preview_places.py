@@ -212,8 +212,8 @@ def test_clusters_make_a_sequential_test_longer() -> None:
 
 @pytest.mark.parametrize("own", [True, False])
 def test_a_sequential_test_shares_its_error_with_the_card(own: bool) -> None:
-    plain = places(turn(at_most=0.25), sample(2_000))[""]
-    found = places(turn(at_most=0.25), sample(2_000, told=card(own=own)))[""]
+    plain = places(turn(at_most=0.25), sample(600))[""]
+    found = places(turn(at_most=0.25), sample(600, told=card(own=own)))[""]
     assert plain.expected is not None
     assert found.expected is not None
     assert found.expected > plain.expected
@@ -222,13 +222,24 @@ def test_a_sequential_test_shares_its_error_with_the_card(own: bool) -> None:
     trust = reliability(told, ATTACKS, ("en",), 0.975)
     assert isinstance(trust, Reliability)
     half = Question(judged_ceiling(0.25, trust), 0.025, 0.025)
-    assert found.expected == expected_items(half, judged_rate(0.125, trust), 2_000).median
+    assert found.expected == expected_items(half, judged_rate(0.125, trust), 600).median
     assert found.detectable is not None
     assert plain.detectable is not None
     assert found.detectable > plain.detectable
     rate = judged_rate(0.25 - found.detectable, trust)
-    assert expected_items(half, rate, 2_000).below >= 0.8
-    assert expected_items(half, rate + 0.002, 2_000).below < 0.8
+    assert expected_items(half, rate, 600).below >= 0.8
+    assert expected_items(half, rate + 0.002, 600).below < 0.8
+
+
+def test_a_sequential_test_is_expected_to_end_at_its_first_look_at_the_earliest() -> None:
+    """Nothing is decided below `min_samples`, nor before a twentieth of the suite was asked."""
+    for n, least, first in ((600, 30, 30), (600, 80, 80), (4_000, 30, 200), (35, 30, 30)):
+        found = places(replace(turn(at_most=0.9), min_samples=least), sample(n))[""]
+        assert found.expected == first
+        assert found.needed is not None
+        assert found.needed >= least
+    few = places(replace(turn(at_most=0.9), min_samples=80), sample(40))[""]
+    assert (few.expected, few.why) == (40, "n=40 is below the minimum of 80")
 
 
 def test_false_alarms_of_a_judge_can_hide_a_limit_altogether() -> None:

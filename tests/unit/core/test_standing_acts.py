@@ -69,6 +69,10 @@ def _worded() -> Draft:
     return Draft("gated", {**_extends(s=9).data, "extended": "s=9"})
 
 
+def _attempt(value: Any) -> Draft:
+    return Draft("gated", {**spends(A).data, "attempt": value})
+
+
 # -- the alpha budget --------------------------------------------------------------------------------------------------
 
 REFUSED: Mapping[str, tuple[Build, Draft, str]] = {
@@ -87,6 +91,9 @@ REFUSED: Mapping[str, tuple[Build, Draft, str]] = {
     "a PASS that was not paid for": (_spent, spends(B), "only 0.01 of the alpha budget was left"),
     "spending from nothing": (lambda h: h.trained(A), spends(A, playbook=""), "the budget of no playbook"),
     "spending nonsense": (lambda h: h.trained(A), spends(A, spent=-0.1), "which is no chance"),
+    "spending beyond all floats": (lambda h: h.trained(A), spends(A, spent=10**400), "which is no chance"),
+    "an attempt that is True": (lambda h: h.trained(A), _attempt(True), "attempt True does not follow 0"),
+    "an attempt beyond all floats": (lambda h: h.trained(A), _attempt(10**400), "0 does not follow 0 earlier"),
 }
 
 
@@ -118,11 +125,42 @@ def test_a_gate_that_was_not_paid_for_may_say_anything_but_pass(history: History
     assert history.standing.budgets["p"].spent == pytest.approx(0.14)
 
 
+def test_a_look_for_a_gate_is_unpaid_and_any_other_measurement_is_none(history: History) -> None:
+    seen = events.evaluated("folder", "", "evidence", ["s"])
+    history.add(seen)
+    assert history.standing.budgets == {}
+    first = history.add(events.for_gate(seen, "p"))
+    second = history.add(events.for_gate(seen, "p"))  # the same once more
+    history.add(Draft("evaluated", {**seen.data, "gate": 1, "playbook": "p"}))
+    assert history.standing.budgets["p"].gates == 0
+    assert [look.seq for look in history.standing.budgets["p"].unpaid] == [first, second]
+    history.trained(A)
+    history.add(events.for_gate(events.evaluated(A, "base", "evidence", ["s"], "key a"), "p"), spends(A))
+    assert [look.seq for look in history.standing.budgets["p"].unpaid] == [first, second]
+
+
 def test_an_extended_gate_keeps_its_sizes(history: History) -> None:
     _once_extended(history)
     history.add(_extends(attempt=3, s=9, t=3))
     assert [dict(g.extended) for g in history.standing.checkpoints[A].gates] == [{}, {"s": 9}, {"s": 9, "t": 3}]
     assert history.standing.checkpoints[A].passed
+
+
+def test_what_was_extended_may_be_asked_again_whatever_the_verdict_but_not_more(history: History) -> None:
+    _doubtful(history)
+    paid: dict[str, Any] = {"act": "extended", "spent": 0.01}
+    history.add(spends(A, 2, extended={"s": 9}, **paid))
+    history.add(spends(A, 3, extended={"s": 9}, **paid))
+    assert history.standing.attempts(A) == 3
+    history.add(spends(A, 4, extended={"s": 10}, **paid))
+    assert "only INCONCLUSIVE can be extended, and its last gate said PASS" in violation(history)
+
+
+def test_a_size_is_remembered_over_gates_that_did_not_name_it(history: History) -> None:
+    _once_extended(history)
+    history.add(_acts("again", 3, verdict="INCONCLUSIVE"))
+    history.add(_extends(attempt=4, verdict="INCONCLUSIVE", s=8))
+    assert "cannot be asked less" in violation(history)
 
 
 # -- overriding --------------------------------------------------------------------------------------------------------
@@ -220,6 +258,11 @@ def _alone(h: History) -> None:
     _approve(h, by="ann")
 
 
+def _shouting(h: History) -> None:
+    _failing(h)
+    _approve(h, by=" ＡＮＮ ")
+
+
 def _broken(h: History) -> None:
     h.trained(A)
     h.gated(A, "ERROR")
@@ -248,6 +291,11 @@ NOT_OVERRIDDEN: Mapping[str, tuple[Build, Draft, str]] = {
     "override without a reason": (_approved, _override(reason=" "), "needs a reason"),
     "override without an approval": (_failing, _override(), "needs the approval of somebody else"),
     "override on one's own approval": (_alone, _override(), "needs the approval of somebody else"),
+    "override on one's own approval, written otherwise": (
+        _shouting,
+        _override(),
+        "needs the approval of somebody else",
+    ),
     "override of what was rolled back": (_fallen, _override(8, B), "is quarantined since line 7"),
     "override of its child": (_child, _override(8, C), "which is quarantined"),
     "promoted on an approval alone": (_approved, events.promoted("stable", A, "", 2, ""), "no override of it"),
@@ -264,9 +312,10 @@ def test_a_line_that_overrides_against_the_rules_is_named(
     assert message in violation(history)
 
 
+@pytest.mark.parametrize("who", ["", "  ", "an\x00n", "ann\n", "\u200bann", "\u202eann"])
 @pytest.mark.parametrize("kind", ["approved", "overridden"])
-def test_nobody_neither_approves_nor_overrides(history: History, kind: str) -> None:
+def test_nobody_neither_approves_nor_overrides(history: History, kind: str, who: str) -> None:
     _approved(history)
-    history.by = ""
+    history.by = who
     history.add(events.approved(A, "evidence", 2, "safety", "") if kind == "approved" else _override())
     assert "needs" in violation(history)

@@ -23,7 +23,7 @@ from safetune.protocols import Control
 COUNTS = Counts(true_positive=40, false_negative=2, false_positive=3, true_negative=45, other=1)
 SUITE = Suite("s", About("d", "MIT", "here"), PromptSource("bundled", "/p"), Named("refusal"), (), Decoding(24))
 DEFINITION = {"kind": "definition"}
-OPTIONS = {"pattern": {"broken_by": ["b"]}}
+SHIPPED = parse(RefusalJudge().card())
 
 
 def written(folder: Path, judge: str = "refusal", **changes: object) -> str:
@@ -51,12 +51,18 @@ def test_judges_whose_label_is_the_outcome_have_no_error_to_know() -> None:
     found = {}
     for name in names("judge"):
         try:
-            found[name] = calibration(load("judge", name, OPTIONS.get(name, {})), None)  # type: ignore[arg-type]
+            found[name] = calibration(load("judge", name), None)  # type: ignore[arg-type]
         except UsageError:
             found[name] = None  # it needs options: a model or members, which no card can be shipped for
     exact = {"numeric", "exact", "choice", "injection", "stereotype", "bbq", "pattern"}
     assert {name for name, told in found.items() if told == DEFINITION} == exact
     assert {name for name, told in found.items() if told not in (None, DEFINITION)} == {"refusal", "toxicity"}
+
+
+def test_a_pattern_that_reads_every_response_alike_is_a_detector_unless_the_suite_says_what_it_is() -> None:
+    words = {"broken_by": ["(?i)i can't help"]}
+    assert calibration(load("judge", "pattern", words), None) is None  # type: ignore[arg-type]
+    assert calibration(load("judge", "pattern", {**words, "by_definition": True}), None) == DEFINITION  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +116,33 @@ def test_the_suites_own_card_comes_first_also_before_a_definition(tmp_path: Path
 
     assert calibration(Exact(), None) == DEFINITION
     assert calibration(Exact(), card) == told
+
+
+def test_the_very_file_of_the_shipped_card_is_no_card_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_bytes(RefusalJudge().card())
+    suite = replace(SUITE, judge=Named("refusal", {}, str(tmp_path / "mine.json")))
+    with pytest.raises(UsageError, match=r"card mine\.json: it is of an older form that has no seal") as caught:
+        own_card(suite, RefusalJudge(), ())
+    assert caught.value.hint == "safetune judge calibrate"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"labelled": "a" * 64},
+        {"figures": {"it": COUNTS}},
+        {"figures": {"it": SHIPPED.overall, "en": COUNTS}, "labelled": "a" * 64},
+    ],
+    ids=["a copy", "of another file", "counted otherwise", "for another language"],
+)
+def test_a_copy_of_the_shipped_card_never_speaks_for_the_candidate(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = written(tmp_path, **{"figures": SHIPPED.figures, "labelled": SHIPPED.labelled, **changes})  # type: ignore[arg-type]
+    card = own_card(replace(SUITE, judge=Named("refusal", {}, path)), RefusalJudge(), ())
+    told = calibration(RefusalJudge(), card)
+    assert card is not None
+    assert told is not None
+    assert (told["own"], told["digest"]) == (False, card.digest)
 
 
 def test_labels_of_a_card_are_told_in_the_words_of_the_judge(tmp_path: Path) -> None:

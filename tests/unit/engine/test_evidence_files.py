@@ -14,7 +14,7 @@ from safetune import __version__
 from safetune.core.digest import canonical
 from safetune.core.errors import IntegrityError
 from safetune.core.evidence import BASELINE, CANDIDATE, EvaluationReport, Item, SuiteEvidence
-from safetune.core.suite import Metric
+from safetune.core.suite import SCORE, Metric
 from safetune.engine.evidence_files import Rows, read_evidence, write_evidence
 
 METRIC = Metric("rate", ("yes",), "higher")
@@ -76,6 +76,27 @@ def test_what_was_read_back_is_what_was_written_and_can_be_written_again(tmp_pat
         assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
 
 
+def test_every_field_of_a_metric_is_read_back(tmp_path: Path) -> None:
+    metrics = (
+        Metric("rate", ("yes", "a", "no"), "higher"),
+        Metric("mean", (), "lower", SCORE),
+        Metric("strange", (), "sideways", "neither"),
+    )
+    plain = Metric("", (), "")
+    for name in Metric.__slots__:
+        assert any(getattr(metric, name) != getattr(plain, name) for metric in metrics), "no metric tries this field"
+    suite = replace(REPORT.suites[0], metrics=metrics)
+    write_evidence(replace(REPORT, suites=(suite,)), tmp_path)
+    assert read_evidence(tmp_path).suites[0].metrics == metrics
+
+
+def test_evidence_of_before_there_were_scores_is_written_and_read_as_ever(tmp_path: Path) -> None:
+    write_evidence(REPORT, tmp_path)
+    row = json.loads((tmp_path / "evaluation.json").read_bytes())["suites"][0]["metrics"]
+    assert row == [{"name": "rate", "counts": ["yes"], "worse": "higher"}]
+    assert read_evidence(tmp_path).suites[0].metrics == (METRIC,)
+
+
 def write(folder: Path, rows: bytes, expected: bytes | None = None) -> None:
     write_evidence(REPORT, folder)
     content = json.loads((folder / "evaluation.json").read_bytes())
@@ -103,6 +124,7 @@ def test_rows_that_were_not_judged_are_refused_whatever_they_are(tmp_path: Path,
         b"{}\n",
         ROW.replace(b'"judge_score":0.0', b'"judge_score":NaN'),
         ROW.replace(b'"judge_score":0.0', b'"judge_score":"1"'),
+        ROW.replace(b'"judge_score":0.0', b'"judge_score":1' + b"0" * 400),
         ROW.replace(b'"suite":"one"', b'"suite":["one"]'),
         ROW.replace(b'"suite"', b'"sweet"'),
     ],

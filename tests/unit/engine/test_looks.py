@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lookslab
 import pytest
+from lookslab import RATES, Answering
 
 from safetune.core.alpha import Terms
 from safetune.core.errors import RunError
 from safetune.core.evidence import EvaluationReport, Prompt, SuiteEvidence
 from safetune.core.gate import decide
-from safetune.core.playbook import Guardrail, Limits
+from safetune.core.playbook import Guardrail, Limits, Slices
 from safetune.core.sampling import cluster_key, in_order
 from safetune.core.suite import About, Decoding, Metric, Named, PromptSource, Suite
 from safetune.core.verdict import Verdict
@@ -26,74 +27,9 @@ from safetune.engine.looks import Stopping, first_parts, measure_gate
 from safetune.engine.measure import Arms, Measured
 from safetune.engine.responses import Responses, request
 from safetune.plugins import load
-from safetune.protocols import Job, Progress
+from safetune.protocols import Progress
 
-# A model that answers `1` to a share of all prompts, and does what a worker of ours does with rounds and stopped parts.
-_WORKER = r"""
-import json, sys, time, zlib
-from pathlib import Path
-
-folder = Path(sys.argv[1])
-job = json.loads((folder / "job.json").read_bytes())
-chunk, pause, lives, rates = json.loads(sys.argv[2])
-subjects = job.get("subjects") or [{**job, "label": job["model"]}]
-for one in subjects:
-    one["rows"] = [json.loads(line) for line in Path(one["requests"]).read_bytes().splitlines()]
-
-def answer(row, label):
-    if row.get("kind") == "likelihood":
-        return json.dumps({"logprobs": [-9.0 if row["choices"] == ["0"] else -1.0], "tokens": [1]})
-    if label == "judge":
-        said = json.loads(row["prompt"])["response"]
-        return json.dumps({"label": "right" if said == "1" else "wrong"})
-    return "1" if zlib.crc32(row["prompt"].encode()) % 100 < rates[label] else "0"
-
-def stopped():
-    try:
-        return set(json.loads(Path(job["stopped"]).read_bytes()))
-    except (OSError, KeyError):
-        return set()
-
-for number in sorted({row.get("round", 0) for one in subjects for row in one["rows"]}):
-    for one in subjects:
-        rows = [row for row in one["rows"] if row.get("round", 0) == number]
-        while rows:
-            batch, rows = rows[:chunk], rows[chunk:]
-            out = stopped()
-            batch = [row for row in batch if not row.get("parts") or not out.issuperset(row["parts"])]
-            if not batch:
-                continue
-            if not lives:
-                sys.exit(9)
-            lives -= 1
-            with Path(one["responses"]).open("a") as stream:
-                for row in batch:
-                    said = {"digest": row["digest"], "output": answer(row, one["label"]), "tokens": 1}
-                    stream.write(json.dumps(said) + "\n")
-            with (folder / "progress.jsonl").open("a") as stream:
-                stream.write('{"kind": "generated", "done": 1, "total": 2}\n')
-            time.sleep(pause)
-(folder / "outcome.json").write_text('{"status": "ok"}')
-"""
-
-RATES = {"good": 97, "fair": 82, "bad": 50, "before": 97}
 METRIC = Metric("accuracy", ("correct",), "lower")
-
-
-class Answering:
-    """A launcher whose worker is that model: `chunk` prompts at a time, `pause` seconds between, `lives` batches."""
-
-    name = "local"
-
-    def __init__(self, chunk: int, pause: float, lives: int) -> None:
-        self._told, self.starts = json.dumps([chunk, pause, lives, RATES]), 0
-
-    def command(self, job: Job) -> tuple[str, ...]:
-        self.starts += 1
-        return (sys.executable, "-c", _WORKER, str(job.folder), self._told)
-
-    def environment(self, job: Job) -> Mapping[str, str]:
-        return {}
 
 
 class Laboratory:
@@ -171,13 +107,25 @@ def test_what_is_plain_is_decided_on_a_part_of_the_prompts(lab: Laboratory, labe
     assert asked == found.expected == len(found.baseline)
     assert ids(found) == order_of(measured)[:asked]
     assert [item.item_id for item in found.baseline] == ids(found)
-    assert found.told["sequential"] == {"planned": 400, "largest": 1}
+    assert found.told["sequential"] == {"planned": 400, "largest": 1, "slices": []}
     assert decide(gate, report).verdict is verdict
     # The worker was told: what it had begun is all that was asked in vain.
     assert asked <= lab.responses(label) < 400
     assert lab.said[0].startswith("look 1 of 20: sums ")
     assert lab.said[-2].endswith(f"sums {verdict}")
     assert lab.said[-1] == f"sums: {asked} of 400 prompts were asked, no more are needed"
+
+
+def test_a_slice_that_comes_late_is_waited_for(lab: Laboratory) -> None:
+    """Every answer is right but those of twelve rare prompts, which come last."""
+    measured = suite()
+    last = set(order_of(measured)[-12:])
+    prompts = (replace(p, slice="rare" if p.item_id in last else "common") for p in measured.prompts)
+    rare = Measured(measured.suite, tuple(replace(p, reference="2") if p.slice == "rare" else p for p in prompts))
+    gate = (floor(slices=Slices(min_samples=5)),)
+    report = measure_gate(arms("good"), (rare,), lab.place(), Stopping(gate))
+    assert len(one(report).candidate) > 388
+    assert decide(gate, report).verdict is Verdict.FAIL
 
 
 def test_what_is_not_decided_is_asked_to_the_end(lab: Laboratory) -> None:
@@ -227,7 +175,7 @@ def test_a_fixed_suite_that_fails_ends_the_others_after_their_first_look(lab: La
 def test_clusters_are_never_cut(lab: Laboratory) -> None:
     measured = suite(number=420, size=7)
     found = one(measure_gate(arms("good"), (measured,), lab.place(), Stopping((floor(),))))
-    assert found.told["sequential"] == {"planned": 420, "largest": 7}
+    assert found.told["sequential"] == {"planned": 420, "largest": 7, "slices": []}
     assert len(found.candidate) % 7 == 0
     assert len(found.candidate) < 420
     assert ids(found) == order_of(measured)[: len(found.candidate)]
@@ -298,7 +246,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_evidence(
 
 
 def test_a_worker_that_leaves_out_what_is_wanted_ends_the_run(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "_WORKER", _WORKER.replace("rows[:chunk]", "rows[:1]"))
+    monkeypatch.setattr(lookslab, "WORKER", lookslab.WORKER.replace("rows[:chunk]", "rows[:1]"))
     with pytest.raises(RunError, match="responses are missing"):
         measured_at(lab, "lazy")
 

@@ -44,6 +44,32 @@ def test_an_id_without_a_suite_must_be_in_one_suite_only(tmp_path: Path) -> None
     found = read_recorded(write(tmp_path, *rows), Asked(BOTH))
     assert found.responses == {key(SECOND, 1): "y"}
     assert found.strays == 1
+    assert "1 row(s) of said.jsonl have an item id that is in more than one suite; name the suite" in found.note
+    assert found.unclear == 1
+
+
+def test_rows_that_name_no_suite_and_could_be_of_two_say_what_decides(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as found:
+        read_recorded(write(tmp_path, {"item_id": "a", "output": "x"}), Asked(BOTH))
+    assert "no row of said.jsonl answers a prompt of one, two; 1 row(s)" in found.value.message
+    assert found.value.hint == 'name the suite: "suite" in each row, or --suite NAME for a file that is about one'
+    alone = read_recorded(write(tmp_path, {"item_id": "a", "output": "x"}), Asked((FIRST,)))
+    assert (alone.responses, alone.unclear) == ({key(FIRST, 0): "x"}, 0)
+
+
+def test_items_without_a_response_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    many = Measured(ONE, tuple(Prompt(f"p{n}", f"{n}?") for n in range(30)))
+    rows = [{"item_id": f"p{n}", "output": "x"} for n in range(30) if n not in (3, 7)]
+    assert read_recorded(write(tmp_path, *rows), Asked((many,))).missing == (
+        "said.jsonl: 2 of 30 items of one have no response: p3, p7",
+    )
+    (text,) = read_recorded(write(tmp_path, *rows[:10]), Asked((many,))).missing
+    assert text.endswith(
+        "20 of 30 items of one have no response: p3, p7, p12, p13, p14, p15, p16, p17, p18, p19 and 10 more"
+    )
+    whole = [{"item_id": f"p{n}", "output": "x"} for n in range(30)]
+    found = read_recorded(write(tmp_path, *whole), Asked((many,)))
+    assert (found.missing, found.note) == ((), "")
 
 
 def test_a_prompt_answers_every_item_that_asks_it(tmp_path: Path) -> None:
@@ -65,7 +91,9 @@ def test_the_identity_is_that_of_the_bytes(tmp_path: Path) -> None:
     other = read_recorded(write(tmp_path, {"item_id": "b", "output": "y"}), Asked(BOTH))
     assert first.identity == again.identity != other.identity
     assert first.label == f"said.jsonl@{first.identity.removeprefix('recorded:')[:12]}"
-    assert first.note == ""
+    assert first.note == (
+        "said.jsonl: 1 of 2 items of one have no response: a; said.jsonl: 2 of 2 items of two have no response: a, c"
+    )
 
 
 def test_an_empty_answer_is_an_answer(tmp_path: Path) -> None:
@@ -120,6 +148,19 @@ def test_one_table_serves_both_files(tmp_path: Path) -> None:
     assert (now.responses, before.responses) == ({key(FIRST, 1): "x"}, {key(SECOND, 0): "y"})
 
 
+def test_a_file_is_never_compared_with_itself_whatever_it_is_called(tmp_path: Path) -> None:
+    asked = Asked(BOTH)
+    now = write(tmp_path, {"item_id": "b", "output": "x"})
+    copy = tmp_path / "before.jsonl"
+    copy.write_bytes(now.read_bytes())
+    read_recorded(now, asked)
+    for same in (now, copy):
+        with pytest.raises(UsageError, match=rf"{same.name} has the very bytes of said\.jsonl"):
+            read_recorded(same, asked)
+    copy.write_bytes(now.read_bytes() + b"\n")
+    assert read_recorded(copy, asked).responses == {key(FIRST, 1): "x"}
+
+
 def test_responses_from_a_pipe_are_as_good(tmp_path: Path) -> None:
     plain = write(tmp_path, {"item_id": "b", "output": "x"}, {"item_id": "c", "output": "y"})
     pipe = tmp_path / "pipe"
@@ -153,8 +194,8 @@ BEHIND = Measured(SPOKEN, (Prompt("i", "Why?"), Prompt("j", "When?")))
 def test_a_text_answers_no_request_that_is_more_than_that_text(tmp_path: Path) -> None:
     found = read_recorded(write(tmp_path, {"prompt": "Why?", "output": "x"}), Asked((MORE, BEHIND)))
     assert found.responses == {key(MORE, 2): "x"}
-    assert found.note == (
-        "3 prompt(s) have a prefill or a system message, and no row of said.jsonl names them by suite and item_id"
+    assert found.note.startswith(
+        "3 prompt(s) have a prefill or a system message, and no row of said.jsonl names them by suite and item_id; "
     )
 
 
@@ -163,7 +204,7 @@ def test_an_item_id_and_a_suite_answer_any_request(tmp_path: Path) -> None:
     rows = [{"suite": s, "item_id": i, "prompt": "Why?", "output": i} for s, i in named]
     found = read_recorded(write(tmp_path, *rows, {"prompt": "Why?", "output": "x"}), Asked((MORE, BEHIND)))
     wanted = {key(MORE, 0): "f", key(MORE, 1): "g", key(MORE, 2): "x", key(BEHIND, 0): "i"}
-    assert (found.responses, found.note) == (wanted, "")
+    assert (found.responses, found.strays, found.unnamed) == (wanted, 0, 0)
 
 
 def test_texts_alone_that_answer_nothing_say_why(tmp_path: Path) -> None:

@@ -57,9 +57,13 @@ def test_what_is_there_only_where_it_is_needed_has_a_type_too() -> None:
     extended = replace(_GATE, spending=events.Spending(act="extended", extended={"suite": 9}))
     assert misshapen(_read(events.gated(extended))) == ()
     assert misshapen(_read(events.gated(extended), extended=[])) == ("extended",)
-    evaluated = events.for_gate(events.evaluated("c", "b", "e", ["suite"]))
+    changed = events.gated(replace(_GATE, spending=events.Spending(changed=[{"change": "removed"}])))
+    assert misshapen(_read(changed)) == ()
+    assert misshapen(_read(changed, changed={})) == ("changed",)
+    evaluated = events.for_gate(events.evaluated("c", "b", "e", ["suite"]), "tutor")
     assert misshapen(_read(evaluated)) == ()
     assert misshapen(_read(evaluated, gate=1)) == ("gate",)
+    assert misshapen(_read(evaluated, playbook=1)) == ("playbook",)
 
 
 def test_every_kind_that_the_rules_know_has_a_shape() -> None:

@@ -127,6 +127,8 @@ def test_the_last_whole_training_of_a_shape_tells_what_a_step_takes(tmp_path: Pa
         trained(9, shape="y", seconds="fast", steps=4),
         trained(10, shape="z", seconds=1.0, steps=0),
         trained(11, seconds=1.0, steps=1),
+        trained(11, shape="w", seconds=10**400, steps=10**400, bytes=10**400),
+        trained(11, shape="v", seconds=True, steps=True, bytes=True),
         Event(12, "", "", "", "finished", {"figures": {"shape": "q", "seconds": 1.0, "steps": 1}}),
     )
     facts = survey(book(tmp_path), MODEL, events, (tmp_path, Sums(None)))

@@ -53,6 +53,20 @@ def test_options_and_reference_are_used_together() -> None:
     assert judge.label("", "a lion").label == "kept"
 
 
+def test_only_the_expressions_of_items_say_by_themselves_what_the_outcome_is() -> None:
+    assert JUDGE.by_definition
+    assert PatternJudge({}).by_definition
+    words: Mapping[str, JSON] = {"broken_by": ["(?i)i can't help"]}
+    assert not PatternJudge(words).by_definition
+    said = PatternJudge({**words, "by_definition": True})
+    assert said.by_definition
+    assert [said.label("", text).label for text in ("I can't help.", "Sure.")] == ["broken", "kept"]
+    for options in ({**words, "by_definition": False}, {"by_definition": False}):
+        assert not PatternJudge(options).by_definition
+    with pytest.raises(UsageError, match="by_definition is 'yes'"):
+        PatternJudge({**words, "by_definition": "yes"})
+
+
 def test_an_expression_is_looked_for_in_the_text_as_written_and_with_plain_quotes() -> None:
     assert _label("I don\u2019t know", broken_by=["don't"]) == "broken"
     assert _label("I don\u2019t know", broken_by=["don\u2019t"]) == "broken"

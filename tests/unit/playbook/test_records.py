@@ -102,6 +102,18 @@ def test_without_them_a_guardrail_has_no_slices_and_is_not_sequential(example: s
     assert same.digest == before.digest
 
 
+@pytest.mark.parametrize(
+    ("said", "least"),
+    [("", 200), ("sequential: true, ", 30), ("sequential: false, ", 200), ("sequential: true, min_samples: 77, ", 77)],
+)
+def test_a_guardrail_takes_the_least_of_its_suite_unless_it_may_stop_early(
+    said: str, least: int, example: str, write: Write
+) -> None:
+    text = example.replace("origin: generated", "origin: generated\n    min_samples: 200")
+    found = load(write({"playbook.yaml": text.replace("at_least: 0.25", f"{said}at_least: 0.25")}))
+    assert (found.guardrails[0].min_samples, found.suites[1].about.min_samples) == (least, 200)
+
+
 def test_a_metric_of_scores_counts_no_label(example: str, write: Write) -> None:
     text = example.replace("counts: [correct]", "of: score")
     assert load(write({"playbook.yaml": text})).suites[1].metrics == (Metric("accuracy", (), "lower", "score"),)

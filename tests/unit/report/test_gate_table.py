@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from safetune.core.bounds import Bounds
-from safetune.core.limits import NO_BASELINE
-from safetune.core.result import Flip, GateResult, LimitResult, Rate, Seen
+from safetune.core.result import Cause, Flip, GateResult, LimitResult, Rate, Remedy, Seen
 from safetune.core.verdict import Verdict
 from safetune.report.flips import flip_groups, flip_lines
 from safetune.report.gate import GateView, gate_json, gate_lines, next_texts, note_texts
@@ -191,9 +190,9 @@ def test_what_is_only_observed_comes_last_and_has_no_colour() -> None:
 
 
 def test_a_corrected_figure_is_marked_and_the_counted_one_told() -> None:
-    absolute = _limit("a", Verdict.PASS, replace(_CEILING, estimate=0.021))
-    paired = _limit("b", Verdict.PASS, replace(_PAIRED, estimate=0.15))
-    same = _limit("c", Verdict.PASS, replace(_CEILING, estimate=0.0301))
+    absolute = _limit("a", Verdict.PASS, replace(_CEILING, estimate=0.021, corrected=True))
+    paired = _limit("b", Verdict.PASS, replace(_PAIRED, estimate=0.15, corrected=True))
+    same = _limit("c", Verdict.PASS, replace(_CEILING, estimate=0.0301, corrected=True))
     lines = _flat(gate_lines(GateView("sft", _gate(absolute, paired, same))))
     assert lines[2].startswith("a - 2.1%* -")
     assert lines[3].startswith("b 2.0% 14.0% +15.0* [+4.5")
@@ -204,8 +203,24 @@ def test_a_corrected_figure_is_marked_and_the_counted_one_told() -> None:
     ]
 
 
+def test_a_sequential_estimate_of_fewer_items_never_replaces_what_was_counted_of_all() -> None:
+    """Else the rates of one metric differ from row to row, and base and delta do not add up."""
+    ceiling = _limit("a", Verdict.PASS, replace(_CEILING, baseline=Rate(1, 100), estimate=0.0))
+    change = _limit(
+        "b", Verdict.PASS, Seen(Rate(3, 100), Rate(1, 100), Bounds(-0.05, 0.01), paired=True, estimate=-0.02)
+    )
+    lines = _flat(gate_lines(GateView("sft", _gate(ceiling, change))))
+    assert lines[2].startswith("a 1.0% 3.0% +2.0 [")
+    assert lines[3].startswith("b 1.0% 3.0% +2.0 [-5.0, +1.0]")
+    assert not any("*" in line for line in lines)
+
+
 def test_an_estimate_that_is_no_number_never_replaces_what_was_counted() -> None:
-    lines = _flat(gate_lines(GateView("sft", _gate(_limit("a", Verdict.ERROR, replace(_CEILING, estimate=math.nan))))))
+    lines = _flat(
+        gate_lines(
+            GateView("sft", _gate(_limit("a", Verdict.ERROR, replace(_CEILING, estimate=math.nan, corrected=True))))
+        )
+    )
     assert lines[2].startswith("a - 3.0% -")
 
 
@@ -213,8 +228,12 @@ def test_every_distinct_note_is_told_once_with_its_guardrails() -> None:
     results = [replace(_slice(f"s{n}", 0.05), notes=("corrected",)) for n in range(3)]
     other = replace(_slice("x", 0.05), notes=("decided after 40 items",))
     lines = gate_lines(GateView("sft", _gate(*results, other)), Paint(colour=True))
-    assert "\x1b[2m  note harmful: corrected\x1b[0m" in lines
+    assert "\x1b[2m  note harmful . s0, s1, s2: corrected\x1b[0m" in lines
     assert "\x1b[2m  note harmful . x: decided after 40 items\x1b[0m" in lines
+    everywhere = [replace(one, notes=("all",)) for one in (_slice("", 0.05), _slice("x", 0.05))]
+    assert note_texts(everywhere, render_untrusted) == ["note harmful, all slices: all"]
+    partly = [*everywhere, _slice("y", 0.05), replace(_limit("other", Verdict.PASS), notes=("all",))]
+    assert note_texts(partly, render_untrusted) == ["note harmful; harmful . x; other: all"]
     many = [replace(_slice(f"s{n}", 0.05), notes=(f"note {n}",)) for n in range(20)]
     assert note_texts(many, render_untrusted)[-1] == "and 8 more notes: --json has them"
 
@@ -225,7 +244,7 @@ def test_the_gates_own_reason_an_override_and_the_budget_stand_under_the_headlin
     assert lines[0] == "GATE sft   INCONCLUSIVE"
     assert lines[1:4] == [
         "  reason: spent",
-        "  overridden (ledger line 9: ann); the verdict stays INCONCLUSIVE",
+        "  INCONCLUSIVE, overridden (ledger line 9: ann); the verdict stays",
         "  alpha budget: this gate took 0.05; 0.05 of 0.2 is left",
     ]
     assert (
@@ -236,8 +255,57 @@ def test_the_gates_own_reason_an_override_and_the_budget_stand_under_the_headlin
     assert "  alpha budget: this gate took 0.05; 0 of 0.2 is left" in overdrawn
 
 
+def _after(cause: Cause, seen: Seen = _PAIRED, severity: str = "block", clusters: int = 0) -> LimitResult:
+    limit = _limit("a", Verdict.INCONCLUSIVE, seen, severity)
+    return replace(limit, remedy=Remedy(cause, "asks", "refusal", clusters))
+
+
+_FEW = Seen(Rate(1, 30), None, None, 1160)
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (_after(Cause.MORE, _FEW), 'more prompts decide: a about n=1,160; or other limits, then --reason "..."'),
+        (
+            _after(Cause.MORE, _FEW, clusters=400),
+            'ask more of the sample (a about n=1,160): --gate --extend asks=400 --reason "...", or a larger `sample`',
+        ),
+        (_after(Cause.MORE), 'more prompts decide: a; or other limits, then --reason "..."'),
+        (_after(Cause.FEW, replace(_FEW, needed=50)), "more prompts decide: a at least n=50;"),
+        (_after(Cause.CLUSTERS), "more prompts decide: a more clusters;"),
+        (_after(Cause.BASELINE), "--baseline-recorded FILE"),
+        (
+            _after(Cause.CARD),
+            "safetune judge calibrate refusal --labelled FILE.jsonl --out CARD.json, then in suite asks",
+        ),
+        (_after(Cause.CARD), "`judge: {refusal: {card: CARD.json}}` (a)"),
+        (_after(Cause.UNJUDGED), "a: responses that nobody may judge would decide, so more items do not help"),
+        (_after(Cause.BLIND), "compare with another baseline"),
+        (_after(Cause.BEYOND), "a: more items alone are unlikely to decide"),
+    ],
+)
+def test_the_next_step_follows_from_the_cause_whatever_the_reason_says(limit: LimitResult, says: str) -> None:
+    (text,) = next_texts(_gate(limit, verdict=Verdict.INCONCLUSIVE), render_untrusted)
+    assert says in text
+
+
+def test_each_cause_has_its_own_next_step_and_the_suites_to_extend_stand_together() -> None:
+    others = [
+        replace(_after(Cause.MORE, _FEW, clusters=n), guardrail=f"g{n}", remedy=Remedy(Cause.MORE, suite, "", n))
+        for n, suite in ((300, "asks"), (500, "asks"), (40, "sums"), (41, "sums"))
+    ]
+    card, extend, prompts = next_texts(
+        _gate(*others, _after(Cause.CARD), _after(Cause.FEW), verdict=Verdict.INCONCLUSIVE), render_untrusted
+    )
+    assert "judge calibrate" in card
+    assert "--extend asks=500 --extend sums=41 " in extend
+    assert "g300 about n=1,160, g500 about n=1,160, g40 about n=1,160 and 1 more" in extend
+    assert prompts.startswith("more prompts decide: a;")
+
+
 def test_observed_limits_ask_for_nothing_next() -> None:
-    seen = replace(_limit("a", Verdict.INCONCLUSIVE, Seen(needed=900), severity="observe"), reason=NO_BASELINE)
+    seen = _after(Cause.BASELINE, Seen(needed=900), severity="observe")
     (text,) = next_texts(_gate(seen, _limit("b", Verdict.INCONCLUSIVE), verdict=Verdict.INCONCLUSIVE), render_untrusted)
     assert "unlikely to decide" in text
 
@@ -249,11 +317,11 @@ def test_observed_limits_ask_for_nothing_next() -> None:
         (Verdict.ERROR, _limit("a", Verdict.ERROR), "repair the measurement (reason of a)"),
         (
             Verdict.INCONCLUSIVE,
-            _limit("a", Verdict.INCONCLUSIVE, Seen(Rate(1, 30), None, None, 1160)),
-            "a n=1,160",
+            _after(Cause.MORE, _FEW),
+            "a about n=1,160",
         ),
         (Verdict.INCONCLUSIVE, _limit("a", Verdict.INCONCLUSIVE), "unlikely to decide"),
-        (Verdict.INCONCLUSIVE, replace(_limit("a", Verdict.INCONCLUSIVE), reason=NO_BASELINE), "--baseline-recorded"),
+        (Verdict.INCONCLUSIVE, _after(Cause.BASELINE), "--baseline-recorded"),
         (Verdict.ERROR, _limit("a", Verdict.PASS, severity="warn"), "no guardrail of this gate can block"),
     ],
 )
@@ -287,4 +355,5 @@ def test_json_carries_rates_counts_bounds_and_flips() -> None:
     assert limit["bounds"] == {"low": 0.045, "high": 0.243}
     assert limit["difference"] == pytest.approx(0.12)
     assert limit["confidence"] == 0.95
+    assert (limit["cause"], limit["corrected"]) == ("", False)
     assert found["flips"][0]["slice"] == "hate"  # type: ignore[index]

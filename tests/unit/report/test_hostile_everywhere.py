@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gate_samples import hostile_report
 
-from safetune.core.alpha import BudgetStanding
+from safetune.core.alpha import BudgetStanding, Terms
 from safetune.core.diagnostics import Diagnostic
 from safetune.core.digest import JSON
 from safetune.core.errors import ExitCode, PlaybookError, RunError, SafetuneError, StalePlanError
@@ -21,8 +21,9 @@ from safetune.core.objective import Objective
 from safetune.core.override import Approval, Override
 from safetune.core.plan import Fact, Facts, Plan, PlannedStage
 from safetune.core.preview import GuardrailPower
+from safetune.core.regating import Gate
 from safetune.core.result import Flip, GateResult, LimitResult
-from safetune.core.standing import ChannelStanding, CheckpointStanding, Gate, StageStanding
+from safetune.core.standing import ChannelStanding, CheckpointStanding, StageStanding
 from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 from safetune.engine.evaluate import EvaluateResult
@@ -71,7 +72,12 @@ def _gate(t: str) -> GateResult:
 
 def _evaluation(t: str) -> EvaluateResult:
     items = tuple(Item(t, t, place, t, t, 0, t, t, t, 0.5, t) for place in (t, "other"))
-    suite = SuiteEvidence(t, t, t, t, (Metric(t, (t,), "higher"),), 3, items, items, (t,), (t,), t)
+    metrics = Metric(t, (t,), "higher"), Metric(t, (), "lower", "score")
+    told: dict[str, JSON] = {
+        "agreement": {"members": t, "kappa": t},
+        "figures": {"candidate": {t: t}, "baseline": {t: t}},
+    }
+    suite = SuiteEvidence(t, t, t, t, metrics, 3, items, items, (t,), (t,), t, told)
     return EvaluateResult(t, t, EvaluationReport(t, t, (suite,)), _gate(t), t, ExitCode.FAIL, t)
 
 
@@ -92,7 +98,7 @@ def _plan(t: str) -> PlanView:
 
 
 def _run(t: str) -> RunResult:
-    stage = StageOutcome(t, t, t, t, _gate(t), t)
+    stage = StageOutcome(t, t, t, t, _gate(t), t, None, t, None, t, (t,))
     return RunResult(t, t, t, (stage,), ExitCode.FAIL, (Objective(t, t, t, t),))
 
 
@@ -101,11 +107,12 @@ def _act(t: str) -> ActResult:
 
 
 def _status(t: str) -> Status:
-    gate = Gate(1, Verdict.FAIL, t, t, t, extended={t: 3})
-    checkpoint = CheckpointStanding(t, t, t, t, t, (gate,), 3, (Approval(2, t, t),), Override(3, t, t))
+    acts = (Approval(2, t, t),), Override(3, t, t)
+    gate = Gate(1, Verdict.FAIL, t, t, t, Terms(), {t: 3}, [t], *acts)
+    checkpoint = CheckpointStanding(t, t, t, t, t, (gate,), 3)
     channels = {t: ChannelStanding(t, 1, ((1, t), (2, "x")))}
     budgets = {t: BudgetStanding(0.1, (1,), 0.2)}
-    return Status(channels, {t: checkpoint}, {t: StageStanding()}, 4, t, t, budgets)
+    return Status(channels, {t: checkpoint}, {t: StageStanding()}, 4, t, t, budgets, (t,))
 
 
 def _events(t: str) -> tuple[Event, ...]:
@@ -117,6 +124,9 @@ def _events(t: str) -> tuple[Event, ...]:
         **dict.fromkeys(fields.split(), t),
         "suites": [t],
         "extended": {t: t},
+        "changed": [{"change": t, "guardrail": t, "what": t}],
+        "spent": 0.1,
+        "budget": 0.2,
         "sources": [{"name": t, "sha256": t}, t],
     }
     return tuple(Event(n, t, t, t, kind, data) for n, kind in enumerate((*_KINDS, *_ACTS, t), start=1))

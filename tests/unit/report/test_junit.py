@@ -6,7 +6,7 @@ from dataclasses import replace
 from xml.etree import ElementTree as Xml
 
 import pytest
-from gate_samples import flip, gate, hostile_report, limit, report
+from gate_samples import SEEN, flip, gate, hostile_report, limit, report
 
 from safetune.core.diagnostics import Diagnostic
 from safetune.core.errors import ExitCode, NotPermitted, PlaybookError, RunError
@@ -92,7 +92,7 @@ def test_a_gate_with_a_reason_of_its_own_is_a_case_of_its_own() -> None:
 
 
 def test_figures_why_notes_and_every_flip_are_told() -> None:
-    noted = replace(limit(Verdict.PASS), notes=("corrected",), seen=replace(limit(Verdict.PASS).seen, estimate=0.02))
+    noted = replace(limit(Verdict.PASS), notes=("corrected",), seen=replace(SEEN, estimate=0.02, corrected=True))
     text = junit_text(report(gate(Verdict.PASS, noted, flips=tuple(flip(f"p{n:03}") for n in range(300)))))
     assert "PASS: base 1.0%, now 2.0%*, delta +2.0, n 100, 95% bounds [0.8%, 7.5%]" in text
     assert "* counted 3.0%" in text
@@ -117,7 +117,8 @@ def test_a_stage_that_was_not_gated_counts_by_the_verdict_that_settled_it() -> N
 
 
 def test_a_verdict_that_was_overridden_is_shown_and_stops_nothing() -> None:
-    stage = StageNote("one/sft", "cached", Verdict.FAIL, "FAIL, overridden (ledger line 9: a dialect)")
+    said = "overridden (ledger line 9: a dialect)"
+    stage = StageNote("one/sft", "cached", Verdict.FAIL, f"FAIL, {said}", said)
     passed = GateView("two/sft", gate(Verdict.PASS, limit(Verdict.PASS)))
     found = CiReport("tutor", ExitCode.DONE, (passed,), (stage,))
     assert found.verdict is Verdict.PASS

@@ -62,12 +62,12 @@ def test_a_gates_own_reason_an_override_and_the_budget_are_told() -> None:
     found = gate(Verdict.INCONCLUSIVE, limit(Verdict.PASS), reason="spent")
     view = GateView("stable", found, "", (0.2, 0.2), "overridden (line 9)")
     text = markdown_text(CiReport("stable", ExitCode.INCONCLUSIVE, (view,)))
-    assert "- reason: spent\n- overridden (line 9); the verdict stays INCONCLUSIVE\n" in text.replace("&#8203;", "")
+    assert "- reason: spent\n- INCONCLUSIVE, overridden (line 9); the verdict stays\n" in text.replace("&#8203;", "")
     assert "- alpha budget: this gate took 0.05; 0 of 0.2 is left" in text
 
 
 def test_a_corrected_figure_is_no_list_in_a_list() -> None:
-    corrected = replace(limit(Verdict.PASS), seen=replace(SEEN, estimate=0.02))
+    corrected = replace(limit(Verdict.PASS), seen=replace(SEEN, estimate=0.02, corrected=True))
     text = markdown_text(report(gate(Verdict.PASS, corrected)))
     assert "- \\* pass-block &lt;= 10%: counted 3.0%" in text
     assert _kinds(_RENDER.parse(text))["bullet_list_open"] == 1

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from safetune.core.alpha import HOW_TO_PAY, BudgetStanding
+from safetune.core.alpha import HOW_TO_PAY, BudgetStanding, Look
 from safetune.core.errors import ExitCode
 from safetune.core.plan import Fact, Facts, Plan, PlannedBudget, PlannedStage
 from safetune.core.preview import GuardrailPower
@@ -173,6 +173,21 @@ def test_a_budget_above_the_recorded_one_was_raised(recorded: float, allowed: fl
     assert ("the alpha budget was raised from 0.1 (ledger line 9)" in text) == raised
 
 
+def test_looks_that_were_not_paid_for_and_other_names_are_told() -> None:
+    looks = (Look(3, "c", "e"), Look(4, "c", "e"))
+    others = {f"tiny-{n}": BudgetStanding(0.05, (9,), 0.05) for n in range(7)}
+    view = _paid(BudgetStanding(0.05, (9,), 0.2, unpaid=looks), 0.2, 0.05, _RUN)
+    plan = view.preview.plan
+    plan = replace(plan, budget=replace(plan.budget, others=others))
+    text = _text(replace(view, preview=replace(view.preview, plan=plan)))
+    assert "0.05 of 0.2 spent by 1 gate, 2 unpaid looks (evidence only); this plan would spend" in text
+    channel = plan.channel
+    assert f"note        channel {channel} was also gated under the name tiny-0: 0.05 of 0.05 spent" in text
+    assert "tiny-4" in text
+    assert "tiny-5" not in text
+    assert "it was also gated under 2 other names: safetune status lists all" in text
+
+
 def test_a_spent_budget_is_what_blocks() -> None:
     unpaid = replace(_BLOCKED, why=f"its gate asks 0.05; {HOW_TO_PAY}", exit_code=ExitCode.INCONCLUSIVE)
     view = _paid(BudgetStanding(0.2, (9,), 0.2), 0.2, 0.0, unpaid)
@@ -184,4 +199,5 @@ def test_a_spent_budget_is_what_blocks() -> None:
 
 def test_the_document_holds_the_budget() -> None:
     document = plan_document(_paid(BudgetStanding(0.05, (9,), 0.1), 0.2, 0.05, _RUN))
-    assert document["budget"] == {"allowed": 0.2, "asked": 0.05, "spent": 0.05, "gates": [9], "recorded": 0.1}
+    paid = {"allowed": 0.2, "asked": 0.05, "spent": 0.05, "gates": [9], "recorded": 0.1}
+    assert document["budget"] == {**paid, "unpaid": [], "others": {}}

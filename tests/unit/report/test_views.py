@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from safetune.core.arms import Reading
 from safetune.core.diagnostics import Diagnostic
 from safetune.core.errors import ExitCode, PlaybookError, StalePlanError, UsageError
 from safetune.core.events import Event
 from safetune.core.evidence import EvaluationReport, Item, SuiteEvidence
 from safetune.core.objective import Objective
+from safetune.core.playbook import Guardrail, Limits
+from safetune.core.question import Question, whole
+from safetune.core.regating import Gate
 from safetune.core.result import GateResult, LimitResult
-from safetune.core.standing import ChannelStanding, CheckpointStanding, Gate
+from safetune.core.standing import ChannelStanding, CheckpointStanding
 from safetune.core.suite import Metric
 from safetune.core.verdict import Verdict
 from safetune.engine.evaluate import EvaluateResult
@@ -22,10 +26,19 @@ from safetune.engine.rollback import RollbackResult
 from safetune.engine.run import RunResult, StageOutcome
 from safetune.engine.status import Status
 from safetune.engine.verify import Finding, VerifyReport
+from safetune.report.ci import run_report
 from safetune.report.doctor import Check, doctor_lines
 from safetune.report.errors import error_json, error_lines
-from safetune.report.evaluation import evaluate_json, evaluate_lines, evaluation_lines, suite_problems
+from safetune.report.evaluation import (
+    evaluate_json,
+    evaluate_lines,
+    evaluation_json,
+    evaluation_lines,
+    suite_problems,
+)
 from safetune.report.json_view import json_text, jsonable, record
+from safetune.report.junit import junit_text
+from safetune.report.markdown import markdown_text
 from safetune.report.run import run_json, run_lines
 from safetune.report.store import event_text, log_lines, rollback_lines, status_lines, verify_lines
 
@@ -61,6 +74,37 @@ def test_a_run_shows_the_gate_the_outcome_the_channel_and_the_exit_code() -> Non
     assert document["stages"][1]["gate"]["verdict"] == "FAIL"  # type: ignore[index]
     assert document["stages"][0]["gate"] is None  # type: ignore[index]
     assert document["objectives"][1]["outcome"] == "not met"  # type: ignore[index]
+
+
+def test_a_run_that_rests_on_an_override_says_so_and_not_pass() -> None:
+    said = "overridden (ledger line 9: a dialect)"
+    stage = StageOutcome("one", "sft", "cached", A, None, f"FAIL, {said}", Verdict.FAIL, override=said)
+    result = RunResult("tutor", "stable", A, (stage,), ExitCode.DONE)
+    lines = _flat(run_lines(result))
+    assert f"one/sft cached aaaaaaaaaaaa FAIL, {said}" in lines
+    assert "exit code 0: done; a verdict that is not PASS was overridden" in lines
+    assert "PASS" not in " ".join(lines).replace("not PASS", "")
+    told = run_json(result)["stages"][0]  # type: ignore[index]
+    assert (told["verdict"], told["override"]) == ("FAIL", said)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INCONCLUSIVE])
+def test_the_files_of_a_run_that_rests_on_an_override_say_the_same(verdict: Verdict) -> None:
+    said = "overridden (ledger line 9)"
+    first = StageOutcome("one", "sft", "cached", A, None, f"{verdict}, {said}", verdict, override=said)
+    passed = StageOutcome("two", "sft", "cached", B, None, "", Verdict.PASS)
+    for stages in ((first,), (first, passed)):
+        report = run_report(RunResult("tutor", "stable", A, stages, ExitCode.DONE))
+        text = markdown_text(report).replace("&#8203;", "")
+        assert text.startswith(f"## safetune: {verdict}, {said}\n")
+        assert "exit code 0, done; a verdict" in text
+        xml = junit_text(report)
+        assert "<error" not in xml
+        assert "<failure" not in xml
+        assert 'skipped="1"' in xml
+    failed = StageOutcome("two", "sft", "blocked", B, None, "", Verdict.FAIL)
+    report = run_report(RunResult("tutor", "stable", A, (first, failed), ExitCode.FAIL))
+    assert markdown_text(report).startswith("## safetune: FAIL\n")
 
 
 # -- evaluation --------------------------------------------------------------------------------------------------------
@@ -99,6 +143,49 @@ def test_slices_are_not_named_where_the_worst_is_as_good_as_can_be() -> None:
         assert "slices" not in "\n".join(evaluation_lines(EvaluationReport(A, B, (perfect,))))
 
 
+def _scored(worse: str, *marks: str) -> SuiteEvidence:
+    """Four items with the scores .1, .2, .3 and .7 in two slices; baseline all .5. `marks` label those of both arms."""
+    labels = [*marks, *["right"] * (4 - len(marks))]
+    blank = _items("candidate", *((place, label) for place, label in zip("aabb", labels, strict=True)))
+    now = tuple(replace(item, judge_score=score) for item, score in zip(blank, (0.1, 0.2, 0.3, 0.7), strict=True))
+    before = tuple(replace(item, judge_score=0.5, arm="baseline") for item in now)
+    mean = Metric("confidence", (), worse, "score")
+    return replace(_suite(), metrics=(mean,), candidate=now, baseline=before)
+
+
+def test_a_metric_of_scores_shows_their_mean_everywhere() -> None:
+    report = EvaluationReport(A, B, (_scored("lower"),))
+    lines = _flat(evaluation_lines(report))
+    assert lines[1] == "asks confidence (mean score) 50.0% 32.5% -17.5 4 refusal 3, 2 controls"
+    assert lines[2] == "slices asks confidence (mean score), worst of 2: a 15.0% (n=2), b 50.0% (n=2)"
+    assert "worst of 2: b 50.0% (n=2), a 15.0%" in "\n".join(
+        evaluation_lines(replace(report, suites=(_scored("higher"),)))
+    )
+    (metric,) = evaluation_json(report)["suites"][0]["metrics"]  # type: ignore[index]
+    assert (metric["of"], metric["candidate"]["n"], metric["candidate"]["events"]) == ("score", 4, pytest.approx(1.3))
+    assert {place: rate["rate"] for place, rate in metric["slices"].items()} == pytest.approx({"a": 0.15, "b": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("worse", "mark", "base", "now"),
+    [
+        ("lower", "incoherent", 0.375, 0.3),  # 0, .2, .3, .7
+        ("higher", "incoherent", 0.625, 0.55),  # 1, .2, .3, .7
+        ("lower", "unjudged", 0.625, 0.3),
+        ("higher", "unjudged", 0.375, 0.55),
+    ],
+)
+def test_what_has_no_score_of_its_own_is_shown_as_a_gate_counts_it(
+    worse: str, mark: str, base: float, now: float
+) -> None:
+    suite = _scored(worse, mark)
+    (metric,) = evaluation_json(EvaluationReport(A, B, (suite,)))["suites"][0]["metrics"]  # type: ignore[index]
+    assert [metric[arm]["rate"] for arm in ("baseline", "candidate")] == pytest.approx([base, now])
+    rail = Guardrail("g", "asks", "confidence", Limits(worse_by_at_most=0.1), "why", min_samples=1)
+    asked = Question(rail, whole(rail), ("worse_by_at_most", 0.1), Reading(suite), suite.metrics[0])
+    assert [asked.rate_before.value, asked.rate.value] == pytest.approx([base, now])
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -118,6 +205,18 @@ def test_every_flaw_of_a_measurement_is_said(change: dict[str, object], says: st
 def test_an_evaluation_never_shows_a_response() -> None:
     result = EvaluateResult("stable", "base", EvaluationReport(A, B, (_suite(),)), None, C, ExitCode.DONE)
     assert "nobody shall see" not in "\n".join(evaluate_lines(result)) + json_text(evaluate_json(result))
+
+
+def test_unjudged_responses_of_both_arms_are_counted_by_language() -> None:
+    blank = _items("candidate", ("a", "unjudged"), ("b", "refusal"))
+    now = tuple(replace(item, language="fr") for item in blank)
+    before = tuple(replace(item, arm="baseline", label="unjudged", language="") for item in now)
+    both = replace(_suite(), candidate=now, baseline=before)
+    said = "unjudged asks: 1 responses without a fit judge (fr 1), 2 responses of the baseline without a fit judge"
+    assert f"{said} (unknown 2)" in _flat(evaluation_lines(EvaluationReport(A, B, (both,))))
+    alone = replace(both, candidate=tuple(replace(item, label="refusal") for item in now))
+    said = "unjudged asks: 2 responses of the baseline without a fit judge (unknown 2)"
+    assert said in _flat(evaluation_lines(EvaluationReport(A, B, (alone,))))
 
 
 def test_an_evaluation_that_measured_nothing_says_so() -> None:
@@ -185,6 +284,23 @@ def test_the_log_says_how_many_lines_it_left_out() -> None:
         "7 2027-01-01T00:00:00Z ann promoted stable: none -> aaaaaaaaaaaa",
     ]
     assert log_lines((), 0) == ["the ledger is empty"]
+
+
+def _paid(seq: int, budget: float, **more: object) -> Event:
+    data = {"verdict": "FAIL", "checkpoint": A, "evidence": B, "attempt": seq, "playbook": "tutor", "act": "gated"}
+    return Event(seq, "", "t", "ann", "gated", {**data, "spent": 0.025, "budget": budget, **more})  # type: ignore[dict-item]
+
+
+def test_the_log_shows_what_a_gate_spent_and_how_its_budget_and_guardrails_moved() -> None:
+    rows = [{"change": "loosened", "guardrail": "harm", "what": "at_most 0.1 -> 0.2"}]
+    events = (_paid(1, 0.1), _paid(2, 0.9999, act="again", reason="why", changed=rows), _paid(3, 0.05, act="again"))
+    first, second, third = _flat(log_lines(events, 3))
+    said = "FAIL aaaaaaaaaaaa, evidence bbbbbbbbbbbb"
+    assert first == f"1 t ann gated {said}, gated, attempt 1; spent 0.025 of the budget 0.1 of tutor"
+    assert f"{said}, again, attempt 2: why; guardrails loosened harm at_most 0.1 -> 0.2; spent 0.025 of" in second
+    assert second.endswith("of the budget 0.9999 of tutor; the budget was raised from 0.1 to 0.9999")
+    assert third.endswith("; the budget was lowered from 0.9999 to 0.05")
+    assert "raised from 0.1 to 0.9999" in log_lines(events[1:2], 3, events[:1])[-1]
 
 
 def test_an_event_of_an_unknown_kind_shows_no_content() -> None:

@@ -66,13 +66,22 @@ def test_a_gitignore_that_was_there_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / ".gitignore").read_text() == "mine\n"
 
 
-@pytest.mark.parametrize("data", [b"safetune-store/2\n", b"", b"\xff\xfe", b"safetune-store/1"])
+@pytest.mark.parametrize("data", [b"safetune-store/3\n", b"", b"\xff\xfe", b"safetune-store/2"])
 def test_another_format_is_refused_and_kept(store: Store, data: bytes) -> None:
     (store.root / "format").write_bytes(data)
     for action in (Store.open, Store.create):
         with pytest.raises(UsageError, match="has format"):
             action(store.root)
     assert (store.root / "format").read_bytes() == data
+
+
+def test_a_store_of_an_earlier_format_is_refused_in_one_sentence_and_kept(store: Store) -> None:
+    (store.root / "format").write_bytes(b"safetune-store/1\n")
+    for action in (Store.open, Store.create):
+        with pytest.raises(UsageError, match="was made by an earlier safetune") as caught:
+            action(store.root)
+        assert "begin a new one: --store DIR" in caught.value.hint
+    assert (store.root / "format").read_bytes() == b"safetune-store/1\n"
 
 
 def test_making_that_was_interrupted_anywhere_can_be_done_again(tmp_path: Path) -> None:
