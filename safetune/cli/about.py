@@ -27,7 +27,8 @@ def schema(
 ) -> int:
     """Print a JSON Schema of playbooks, suites or results.
 
-    Those of playbooks and suites are for editors, those of results for programs. With --json it is the member `schema` of the object.
+    Those of playbooks and suites are for editors, those of results for programs. With --json it is the member `schema`
+    of the object.
 
     \b
     Example:

@@ -37,7 +37,7 @@ def sarif_text(
     """
     from safetune import __version__
 
-    found = error.diagnostics if isinstance(error, PlaybookError) else ()
+    found = error.diagnostics if isinstance(error, PlaybookError) else tuple(problems)
     code = error.exit_code if error is not None else exit_code
     invocation: dict[str, object] = {"executionSuccessful": error is None and not found, "exitCode": int(code)}
     if error is not None and not isinstance(error, PlaybookError):

@@ -64,11 +64,11 @@ def test_an_improvement_is_expected_to_be_twice_what_is_asked() -> None:
 def test_a_limit_of_no_change_is_shown_by_a_real_improvement_only(limit: str) -> None:
     """A model that changes nothing never shows it, and one that is better does: the plan promises neither."""
     needed = min_n_paired(0.0, -0.05, 0.15, 0.95)
-    found = _one(500, **{limit: 0.0})
+    found = _one(500, None, **{limit: 0.0})
     assert (found.needed, found.likely) == (needed, "unknown")
     assert found.why == "only a real improvement can show it; n=500 is enough for one of 5 pt"
     assert found.note == "only a real improvement can show it: assumes one of 5 pt and 15 % discordant pairs"
-    few = _one(100, **{limit: 0.0})
+    few = _one(100, None, **{limit: 0.0})
     assert (few.needed, few.likely) == (needed, "INCONCLUSIVE")
     assert few.why == f"n=100 is unlikely to decide it; needs n>={needed}"
 

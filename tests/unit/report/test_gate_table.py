@@ -11,7 +11,8 @@ from safetune.core.bounds import Bounds
 from safetune.core.result import Cause, Flip, GateResult, LimitResult, Rate, Remedy, Seen
 from safetune.core.verdict import Verdict
 from safetune.report.flips import flip_groups, flip_lines
-from safetune.report.gate import GateView, gate_json, gate_lines, next_texts, note_texts
+from safetune.report.gate import GateView, gate_json, gate_lines, note_texts
+from safetune.report.gate_next import next_texts
 from safetune.report.gate_rows import worst_first
 from safetune.report.text import Paint
 from safetune.report.untrusted import render_untrusted
