@@ -85,10 +85,10 @@ def test_another_error_is_a_notification_and_no_clean_bill() -> None:
 
 
 def test_files_below_the_working_folder_are_named_relative_to_it() -> None:
-    files = ("/work/a/p.yaml", "/work/ab/p.yaml", "sub dir/p#1.yaml", "../p.yaml", "a:b.yaml")
-    run = _document(sarif_text(PlaybookError(tuple(_mistake(file=f) for f in files)), "/work/a"))
+    files = ("/srv/a/p.yaml", "/srv/ab/p.yaml", "sub dir/p#1.yaml", "../p.yaml", "a:b.yaml")
+    run = _document(sarif_text(PlaybookError(tuple(_mistake(file=f) for f in files)), "/srv/a"))
     found = [r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in run["results"]]
-    assert found == ["p.yaml", "file:///work/ab/p.yaml", "sub%20dir/p%231.yaml", "../p.yaml", "a%3Ab.yaml"]
+    assert found == ["p.yaml", "file:///srv/ab/p.yaml", "sub%20dir/p%231.yaml", "../p.yaml", "a%3Ab.yaml"]
 
 
 def test_a_message_holds_no_link() -> None:
