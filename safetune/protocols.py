@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from safetune.core.digest import JSON
 from safetune.core.evidence import Judgement, Prompt
+from safetune.core.source import Source
 
 # -- in the conductor (no ML library may be imported) ----------------------------------------------------------------
 
@@ -142,6 +143,81 @@ class PromptGenerator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """One text of a row: its `path` (`prompt[0].content`), its `role` (empty where it has none), the text itself."""
+
+    path: str
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataRow:
+    """One row as guards see it: its id, its place (`line` counts from 1), its texts in order, and its content."""
+
+    id: str
+    line: int
+    texts: tuple[Text, ...]
+    content: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a guard found. `row` is the position in the batch, None for the whole source.
+
+    `path`, `start` and `end` are the span (characters) in one of the row's texts; an empty path means the whole row.
+    `label` is what redaction puts in its place, such as `[EMAIL]`; without one a finding cannot be redacted and the row
+    is dropped instead. `note` never holds the text that was found.
+    """
+
+    row: int | None
+    rule: str
+    path: str = ""
+    start: int = 0
+    end: int = 0
+    label: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSetup:
+    """What a guard gets before a source's first row: the source, and the prompts of the playbook's suites by name."""
+
+    source: Source
+    suites: Mapping[str, Sequence[Prompt]]
+
+
+class Guard(Protocol):
+    """A check on data rows before they may train a model: rows in, findings out; the policy says what they lead to.
+
+    One guard sees all sources of a playbook one after the other, so that it can compare across them. A guard with
+    options is made from one mapping of them and raises UsageError for what it does not know.
+    Optional: `remembers`, True when what it says of a row depends on rows before it (duplicates): after an
+    interruption it is shown those rows again. `plain`, a short description for people.
+    """
+
+    name: str
+    version: str  # changes whenever a finding could change
+    rules: tuple[str, ...]
+
+    def begin(self, setup: GuardSetup) -> None:
+        """Get ready for the rows of one source.
+
+        Raises:
+            UsageError: when something that the guard needs is not installed or not declared.
+        """
+        ...
+
+    def check(self, rows: Sequence[DataRow]) -> Sequence[Found]:
+        """Return what is found in the next rows; never raises on any text."""
+        ...
+
+    def end(self) -> Sequence[Found]:
+        """Return what can only be said of all rows of the source together."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One piece of heavy work: a folder that holds job.json, progress.jsonl and, at the end, outcome.json.
 
@@ -268,5 +344,47 @@ class Trainer(Protocol):
 
         Raises:
             UsageError: when rows or arguments do not fit.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenSetup:
+    """What a screen gets before the first row: the model at the start of the stage, its tokenizer, the stage's seed.
+
+    `anchors` holds checked rows by kind: `harmful`, harmful requests that were answered, and `safe`, the same requests
+    in the same order, refused. Both are empty for a screen that needs none.
+    """
+
+    model: object
+    tokenizer: object
+    anchors: Mapping[str, Sequence[Mapping[str, JSON]]]
+    seed: int
+
+
+class Screen(Protocol):
+    """Scores training rows with the model that is to be trained on them: the higher, the more dangerous.
+
+    A screen with options is made from one mapping of them and raises UsageError for what it does not know. Scores of
+    different screens, models or versions cannot be compared; only their order within one run means something.
+    """
+
+    name: str
+    version: str  # changes whenever a score could change
+    needs_anchors: bool
+
+    def prepare(self, setup: ScreenSetup) -> None:
+        """Get ready; no weight is changed.
+
+        Raises:
+            UsageError: when an option, the anchors or the model cannot be used.
+        """
+        ...
+
+    def score(self, rows: Sequence[Mapping[str, JSON]]) -> Sequence[float]:
+        """Return one finite score per checked row, in their order.
+
+        Raises:
+            RunError: when a row cannot be scored; a doubtful row never gets a harmless score.
         """
         ...

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from safetune.core.data_policy import DataPolicy
 from safetune.core.digest import JSON, digest
+from safetune.core.prompt_design import PromptDesign
+from safetune.core.source import Source as Source
 from safetune.core.suite import LEAST_SAMPLES, Suite
 from safetune.core.verdict import Verdict
 
@@ -23,24 +26,6 @@ class ModelRef:
     location: str
     revision: str = ""
     name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Rows for training or evaluation, pinned by digest. `path` is absolute; it never enters a digest."""
-
-    name: str
-    path: str
-    sha256: str
-    licence: str
-    consent: str
-    origin: str
-    use: tuple[str, ...]
-
-    @property
-    def identity(self) -> Mapping[str, JSON]:
-        """What makes two sources the same for training: the name used in mixtures and the bytes."""
-        return {"name": self.name, "sha256": self.sha256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +196,42 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Screen:
+    """Screening of a stage's rows by the model that the stage starts from.
+
+    `anchors` are the sources of dangerous and of safe rows to compare with, empty where the method needs none. A row is
+    flagged that scores above `flag_above`, or that is among the share `flag_top` of highest scores. `action` is
+    `report` or `drop`; `max_flagged` is the largest flagged share before the stage is blocked, None: any.
+    """
+
+    name: str
+    anchors: tuple[str, str] = ("", "")
+    options: Mapping[str, JSON] = field(default_factory=dict)
+    flag_above: float | None = None
+    flag_top: float | None = None
+    action: str = "report"
+    max_flagged: float | None = None
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """The JSON form that enters digests."""
+        return {
+            "name": self.name,
+            "anchors": list(self.anchors),
+            "options": dict(self.options),
+            "flag_above": self.flag_above,
+            "flag_top": self.flag_top,
+            "action": self.action,
+            "max_flagged": self.max_flagged,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """One training step, its evaluation and its gate. `adapter` None means: all weights are trained."""
+    """One training step, its evaluation and its gate. `adapter` None means: all weights are trained.
+
+    `template` names the prompt template that rows are put into, empty for the model's own.
+    """
 
     name: str
     trainer: str
@@ -223,6 +242,8 @@ class Stage:
     gate: tuple[str, ...]
     seed: int
     launch: Launch = Launch()
+    template: str = ""
+    screen: Screen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +282,18 @@ class Promotion:
     alpha_budget: float | None = None
 
 
+_NO_GUARDS, _NO_DESIGN = DataPolicy(), PromptDesign()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What goes into training: sources in the order in which guards see them, the policy they are held to, prompts."""
+
+    sources: tuple[Source, ...] = ()
+    policy: DataPolicy = _NO_GUARDS
+    prompts: PromptDesign = _NO_DESIGN
+
+
 @dataclass(frozen=True, slots=True)
 class Playbook:
     """A whole playbook. `digest` is over the content a person wrote, wherever the file lies."""
@@ -269,7 +302,7 @@ class Playbook:
     purpose: str
     owners: tuple[str, ...]
     model: ModelRef
-    sources: tuple[Source, ...]
+    inputs: Inputs
     suites: tuple[Suite, ...]
     guardrails: tuple[Guardrail, ...]
     sprints: tuple[Sprint, ...]
@@ -277,6 +310,11 @@ class Playbook:
     promotion: Promotion
     digest: str
     path: str
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources, in the order of the playbook."""
+        return self.inputs.sources
 
     @property
     def channel(self) -> str:

@@ -10,6 +10,7 @@ from safetune.core.digest import JSON, digest, sha256_hex
 from safetune.core.playbook import (
     Adapter,
     Guardrail,
+    Inputs,
     Launch,
     Limits,
     ModelRef,
@@ -35,7 +36,7 @@ def build(whole: Node, model: ModelRef, suites: tuple[Suite, ...], path: Path) -
         purpose=whole.text_of("purpose").strip(),
         owners=_texts(whole, "owners"),
         model=model,
-        sources=tuple(_source(node) for node in whole.items_of("sources")),
+        inputs=Inputs(tuple(_source(node) for node in whole.items_of("sources"))),
         suites=suites,
         guardrails=tuple(_guardrail(node, suites) for node in whole.items_of("guardrails")),
         sprints=tuple(_sprint(node) for node in whole.items_of("sprints")),

@@ -119,11 +119,15 @@ def _function(kind: str) -> JobFunction:
         from safetune.worker.endpoint import ask
 
         return ask
+    if kind == "screen":
+        from safetune.worker.screen import screen
+
+        return screen
     if kind in ("convert", "fetch", "merge"):
         from safetune.worker import model_files
 
         return {"convert": model_files.convert, "fetch": model_files.fetch, "merge": model_files.merge}[kind]
-    raise UsageError(f'no job is called "{kind}"; known: ask, convert, fetch, generate, merge, train')
+    raise UsageError(f'no job is called "{kind}"; known: ask, convert, fetch, generate, merge, screen, train')
 
 
 def _make_room(job: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from safetune.core import alpha
 from safetune.core.alpha import UNSPENT, BudgetStanding, Look, Terms
-from safetune.core.playbook import Guardrail, Limits, ModelRef, Playbook, Promotion, Slices, Sprint, Stage
+from safetune.core.playbook import Guardrail, Inputs, Limits, ModelRef, Playbook, Promotion, Slices, Sprint, Stage
 
 BLOCKS = Guardrail("harm", "harm", "asr", Limits(at_most=0.2), "keep refusing")
 WARNS = replace(BLOCKS, name="warns", severity="warn", confidence=0.5)
@@ -21,7 +21,7 @@ PLAYBOOK = Playbook(
     purpose="",
     owners=(),
     model=ModelRef("embedded", "tiny"),
-    sources=(),
+    inputs=Inputs(),
     suites=(),
     guardrails=(BLOCKS, WARNS),
     sprints=(Sprint("one", "", (), (STAGE, STAGE)), Sprint("two", "", (), (STAGE,))),

@@ -11,7 +11,7 @@ from safetune.core.digest import JSON
 from safetune.core.events import Draft, Event, GateRecord
 from safetune.core.objective import MET, NOT_KNOWN, NOT_MET, History, Objective, objectives
 from safetune.core.plan import Fact, Facts, PlannedStage, evidence_basis
-from safetune.core.playbook import Guardrail, Limits, ModelRef, Playbook, Promotion, Sprint, Stage
+from safetune.core.playbook import Guardrail, Inputs, Limits, ModelRef, Playbook, Promotion, Sprint, Stage
 from safetune.core.standing import fold
 from safetune.core.suite import About, Decoding, Metric, Named, PromptSource
 from safetune.core.suite import Suite as SuiteOf
@@ -41,7 +41,7 @@ def book(*success: str, stages: tuple[Stage, ...] = (LAST,)) -> Playbook:
         purpose="teach",
         owners=("team",),
         model=ModelRef("embedded", "tiny"),
-        sources=(),
+        inputs=Inputs(),
         suites=(SUITE,),
         guardrails=(SAFE, SKILL),
         sprints=(Sprint("one", "sums right", success, stages),),

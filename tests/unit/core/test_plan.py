@@ -28,6 +28,7 @@ from safetune.core.plan import (
 from safetune.core.playbook import (
     Adapter,
     Guardrail,
+    Inputs,
     Launch,
     Limits,
     ModelRef,
@@ -58,7 +59,9 @@ PLAYBOOK = Playbook(
     purpose="teach",
     owners=("team",),
     model=ModelRef("embedded", "tiny"),
-    sources=tuple(Source(n, f"/{n}", f"sha {n}", "MIT", "public", "made", ("train",)) for n in ("rows", "anchors")),
+    inputs=Inputs(
+        tuple(Source(n, f"/{n}", f"sha {n}", "MIT", "public", "made", ("train",)) for n in ("rows", "anchors"))
+    ),
     suites=(SUITE, replace(SUITE, name="unused")),
     guardrails=(Guardrail("harm", "harm", "attack_success_rate", Limits(at_most=0.2), "keep refusing"),),
     sprints=(Sprint("one", "first", (), (FIRST,)), Sprint("two", "then", (), (SECOND,))),
@@ -222,7 +225,7 @@ KEY_CHANGES: dict[str, Callable[[], str]] = {
     "another share": lambda: stage_key(PLAYBOOK, replace(FIRST, sources=(("rows", 2.0),)), "", FACTS),
     "another source": lambda: stage_key(PLAYBOOK, replace(FIRST, sources=(("anchors", 1.0),)), "", FACTS),
     "other bytes": lambda: stage_key(
-        replace(PLAYBOOK, sources=tuple(replace(s, sha256="x") for s in PLAYBOOK.sources)), FIRST, "", FACTS
+        replace(PLAYBOOK, inputs=Inputs(tuple(replace(s, sha256="x") for s in PLAYBOOK.sources))), FIRST, "", FACTS
     ),
     "another setting": lambda: stage_key(PLAYBOOK, replace(FIRST, train={"max_steps": 11}), "", FACTS),
     "another adapter": lambda: stage_key(PLAYBOOK, replace(FIRST, adapter=Adapter(rank=8)), "", FACTS),
@@ -238,7 +241,7 @@ def test_whatever_changes_the_training_changes_the_key(changed: Callable[[], str
 
 
 def test_names_paths_and_gates_do_not_change_the_key() -> None:
-    moved = replace(PLAYBOOK, sources=tuple(replace(s, path="/elsewhere") for s in PLAYBOOK.sources), path="/x")
+    moved = replace(PLAYBOOK, inputs=Inputs(tuple(replace(s, path="/elsewhere") for s in PLAYBOOK.sources)), path="/x")
     assert stage_key(moved, replace(FIRST, name="other", gate=()), "", FACTS) == KEY
 
 

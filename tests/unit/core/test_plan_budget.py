@@ -12,7 +12,7 @@ from safetune.core.digest import canonical
 from safetune.core.errors import ExitCode
 from safetune.core.events import Draft, Event, GateRecord, Spending
 from safetune.core.plan import Fact, Facts, Plan, evidence_basis, make_plan, plan_json, stage_key
-from safetune.core.playbook import Guardrail, Limits, ModelRef, Playbook, Promotion, Sprint, Stage
+from safetune.core.playbook import Guardrail, Inputs, Limits, ModelRef, Playbook, Promotion, Sprint, Stage
 from safetune.core.standing import Standing, fold
 from safetune.core.suite import About, Decoding, Metric, Named, PromptSource, Suite
 from safetune.core.verdict import Verdict
@@ -32,7 +32,7 @@ PLAYBOOK = Playbook(
     purpose="teach",
     owners=("team",),
     model=ModelRef("embedded", "tiny"),
-    sources=(),
+    inputs=Inputs(),
     suites=(SUITE,),
     guardrails=(Guardrail("harm", "harm", "attack_success_rate", Limits(at_most=0.2), "keep refusing"),),
     sprints=(Sprint("one", "first", (), (FIRST,)), Sprint("two", "then", (), (SECOND,))),

@@ -11,6 +11,7 @@ from safetune.core.digest import canonical
 from safetune.core.playbook import (
     Adapter,
     Guardrail,
+    Inputs,
     Limits,
     ModelRef,
     Playbook,
@@ -39,7 +40,7 @@ PLAYBOOK = Playbook(
     purpose="teach",
     owners=("team",),
     model=ModelRef("embedded", "tiny"),
-    sources=(SOURCE, replace(SOURCE, name="more")),
+    inputs=Inputs((SOURCE, replace(SOURCE, name="more"))),
     suites=(SUITE, replace(SUITE, name="skill")),
     guardrails=(LIMIT, replace(LIMIT, name="other"), replace(LIMIT, name="skill")),
     sprints=(),

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from safetune.core.events import Draft, Event, GateRecord, demanding, gated, promoted, trained
-from safetune.core.playbook import ModelRef, Playbook, Promotion, RollbackRule
+from safetune.core.playbook import Inputs, ModelRef, Playbook, Promotion, RollbackRule
 from safetune.core.standing import Standing, apply, fold
 from safetune.core.verdict import Verdict
 from safetune.engine.settle import Ruling, rule_text, settle
 
-BOOK = Playbook("book", "purpose", ("us",), ModelRef("folder", "/m"), (), (), (), (), (), Promotion("stable"), "d", "p")
+BOOK = Playbook(
+    "book", "purpose", ("us",), ModelRef("folder", "/m"), Inputs(), (), (), (), (), Promotion("stable"), "d", "p"
+)
 STOP = RollbackRule((Verdict.FAIL, Verdict.ERROR), "last-promoted", "stop")
 HOLD = RollbackRule((Verdict.INCONCLUSIVE,), "last-promoted", "hold")
 START = RollbackRule((Verdict.FAIL,), "sprint-start", "stop")

@@ -14,6 +14,7 @@ from safetune.core.events import Event
 from safetune.core.plan import Fact, Facts
 from safetune.core.playbook import (
     Guardrail,
+    Inputs,
     Limits,
     ModelRef,
     Playbook,
@@ -52,7 +53,7 @@ def book(tmp_path: Path, judge: str = "refusal", trainer: str = "sft", rows: byt
         "p",
         ("us",),
         ModelRef("folder", "/m"),
-        (source,),
+        Inputs((source,)),
         (suite,),
         (),
         (sprint,),

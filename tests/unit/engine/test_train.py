@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from safetune.core.plan import PlannedStage
-from safetune.core.playbook import Launch, ModelRef, Playbook, Promotion, Stage
+from safetune.core.playbook import Inputs, Launch, ModelRef, Playbook, Promotion, Stage
 from safetune.engine import train
 from safetune.engine.asking import Subject
 from safetune.engine.train import training_job
 
-BOOK = Playbook("b", "p", ("us",), ModelRef("folder", "/m"), (), (), (), (), (), Promotion("stable"), "d", "")
+BOOK = Playbook("b", "p", ("us",), ModelRef("folder", "/m"), Inputs(), (), (), (), (), Promotion("stable"), "d", "")
 PLANNED = PlannedStage("one", "t", "k", "", "run", ("train",), "")
 
 

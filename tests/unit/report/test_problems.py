@@ -8,7 +8,7 @@ import pytest
 
 from safetune.core.errors import UsageError
 from safetune.core.plan import Fact, Facts
-from safetune.core.playbook import Guardrail, Launch, Limits, ModelRef, Playbook, Promotion, Sprint, Stage
+from safetune.core.playbook import Guardrail, Inputs, Launch, Limits, ModelRef, Playbook, Promotion, Sprint, Stage
 from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
 from safetune.plugins import load
 from safetune.report.problems import survey_problems
@@ -20,7 +20,7 @@ _PLAYBOOK = Playbook(
     purpose="teach",
     owners=("team",),
     model=ModelRef("embedded", "tiny"),
-    sources=(),
+    inputs=Inputs(),
     suites=(_SUITE,),
     guardrails=(Guardrail("harm", "asks", "rate", Limits(at_most=0.2), "why"),),
     sprints=(Sprint("one", "first", (), (_STAGE,)),),

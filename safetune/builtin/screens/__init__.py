@@ -1,0 +1,1 @@
+"""Screens: the model itself says which training rows look dangerous. Worker side: may import torch."""

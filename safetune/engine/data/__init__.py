@@ -1,0 +1,1 @@
+"""From sources to rows that may train a model: read, admit, guard, keep, trace back."""
