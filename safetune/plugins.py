@@ -42,6 +42,7 @@ _BUILTIN: dict[str, dict[str, str]] = {
     "detector": {
         "coherence": "safetune.builtin.judges.coherence:detector",
         "language": "safetune.builtin.judges.language:detector",
+        "hidden-cues": "safetune.builtin.guards.prompt_cues:detector",
     },
     "attack": {
         "none": "safetune.builtin.attacks.plain:Plain",

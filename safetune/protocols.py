@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -153,12 +153,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class DataRow:
-    """One row as guards see it: its id, its place (`line` counts from 1), its texts in order, and its content."""
+    """One row as guards see it: its id, its place (`line` of `file`, from 1), its texts in order, and its content."""
 
     id: str
     line: int
     texts: tuple[Text, ...]
     content: Mapping[str, JSON]
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +262,9 @@ Listener = Callable[[Progress], None]
 
 LossT_co = TypeVar("LossT_co", covariant=True)
 
+# Told of the rows that enter the loss: step from 0, numbers, whether they are of a technique's own sources.
+Saw = Callable[[int, Iterable[int], bool], None]
+
 
 @dataclass(frozen=True, slots=True)
 class TechniqueSetup:
@@ -268,7 +272,7 @@ class TechniqueSetup:
 
     `model` is the (possibly adapter-wrapped) model at the start of the stage, `tokenizer` its tokenizer, `rows` the
     rows of the technique's own sources by name with their `shares`, `options` the playbook's options, `steps` the
-    number of optimizer steps, `seed` the stage's seed.
+    number of optimizer steps, `seed` the stage's seed. `numbers` are those of the rows, by source in the same order.
     """
 
     model: object
@@ -278,13 +282,14 @@ class TechniqueSetup:
     options: Mapping[str, JSON]
     seed: int
     steps: int
+    numbers: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 class TrainingTechnique(Protocol[LossT_co]):
     """A training-time method that adds a term to the loss of each optimizer step.
 
     Everything it does must be a function of the setup and the step number, so that a resumed run equals an
-    uninterrupted one.
+    uninterrupted one. With sources of its own it also has `seen`: the numbers of the rows that the last penalty was of.
     """
 
     name: str
@@ -314,7 +319,8 @@ class TrainingTechnique(Protocol[LossT_co]):
 class TrainingSetup:
     """What a trainer gets: the loaded model and tokenizer, ordered rows, TRL arguments and techniques.
 
-    `adapter` holds LoRA settings or is None for all weights; `callbacks` are transformers callbacks.
+    `adapter` holds LoRA settings or is None for all weights; `callbacks` are transformers callbacks. `numbers` are the
+    numbers of the rows, in the same order; every row that enters the loss is told to `saw`, where it is given.
     """
 
     model: object
@@ -324,6 +330,8 @@ class TrainingSetup:
     adapter: Mapping[str, JSON] | None
     techniques: Sequence[TrainingTechnique[object]]
     callbacks: Sequence[object]
+    numbers: Sequence[int] = ()
+    saw: Saw | None = None
 
 
 class Trainer(Protocol):

@@ -141,7 +141,7 @@ def _settle(prepared: Prepared, store: Store, what: tuple[Stage, PlannedStage], 
     one, plan = what
     previous, size = made
     playbook, base = prepared.playbook, prepared.model.identity
-    store.commit(admitted(plan.key, [dict(playbook.source(name).identity) for name, _ in one.sources]))
+    store.commit(admitted(plan.key, "", [dict(playbook.source(name).identity) for name, _ in one.sources]))
     checkpoint = _checkpoint(store, base, previous, (one.name, size))
     figures: dict[str, JSON] = {"steps": 10, "seconds": 30.0, "shape": plan.shape}
     store.commit(trained((plan.key, plan.sprint, plan.stage), checkpoint, previous, figures))

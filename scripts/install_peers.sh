@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Install the evaluation tools that safetune reads results of, each in its own virtual environment:
-#   scripts/install_peers.sh [FOLDER] [inspect] [lm_eval] [garak]
+# Install the tools that safetune reads results of or is compared with, each in its own virtual environment:
+#   scripts/install_peers.sh [FOLDER] [inspect] [lm_eval] [garak] [data]
 # FOLDER is build/peers when it is left out. Uses uv when $UV names it or it is on the PATH, pip otherwise.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-build/peers}
 shift || true
 wanted=("$@")
-[[ ${#wanted[@]} -gt 0 ]] || wanted=(inspect lm_eval garak)
+[[ ${#wanted[@]} -gt 0 ]] || wanted=(inspect lm_eval garak data)
 uv=${UV-$(command -v uv || true)}
 torch=torch==2.13.0
 
@@ -16,7 +16,9 @@ packages() {
         inspect) echo "inspect-ai==0.3.285 $torch transformers accelerate" ;;
         lm_eval) echo "lm-eval[hf]==0.4.13 $torch" ;;
         garak) echo "garak==0.17.1 $torch" ;;
-        *) printf 'install_peers: unknown tool %s (known: inspect lm_eval garak)\n' "$1" >&2; exit 1 ;;
+        # data: what reads Croissant records, makes the md5s of DVC, and filters rows as the guards do.
+        data) echo "mlcroissant==1.1.1 dvc-data==3.18.3 datatrove==0.10.1 pandas" ;;
+        *) printf 'install_peers: unknown tool %s (known: inspect lm_eval garak data)\n' "$1" >&2; exit 1 ;;
     esac
 }
 

@@ -28,7 +28,13 @@ def _mappings(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
     yield "The whole file", schema
     titles = {
         "model": "`model`",
+        "data_policy": "`data`",
+        "admission": "`admission` of `data`",
+        "guard": "Each of `guards` of `data` or of a source",
         "source": "Each of `sources`",
+        "prompt_design": "`prompts`, of the playbook",
+        "prompt_part": "Each of `parts` of `prompts`",
+        "prompt_template": "Each of `templates` of `prompts`",
         "suite": "Each of `suites`, where it is not just a name",
         "prompts": "`prompts` of a suite",
         "rule_probe": "Each of `rules` of `prompts`",
@@ -40,6 +46,7 @@ def _mappings(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
         "stage": "Each of `stages` of a sprint",
         "adapter": "`adapter` of a stage",
         "technique": "Each of `techniques` of a stage",
+        "screen": "`screen` of a stage",
         "launch": "`launch` of a stage",
         "rule": "Each of `rollback`",
     }

@@ -80,7 +80,7 @@ def _root(
 
 
 # Each adds its commands, in the order in which a person meets them.
-for _room in ("playbooks", "stores", "acts", "judges", "about"):
+for _room in ("playbooks", "stores", "data", "acts", "judges", "trace", "about"):
     import_module(f"safetune.cli.{_room}")
 
 

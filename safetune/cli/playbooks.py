@@ -77,8 +77,8 @@ def plan(
     if output is not None and not is_plan(output):
         raise UsageError(f"a saved plan must be called something.json, not {output}", hint="-o plan.json")
     files = Outputs(sarif=sarif, inputs=(playbook, output))
-    with outputs(files, str(playbook)) as write_files:
-        prepared = prepare(playbook, store)
+    with outputs(files, str(playbook)) as write_files, progress(as_json) as listener:
+        prepared = prepare(playbook, store, listener)
         files.survey(prepared)
         if output is not None:
             save_plan(prepared.plan, output)
@@ -125,7 +125,7 @@ def run(
     files = Outputs(markdown, junit, sarif, inputs=(playbook,))
     with outputs(files, str(playbook)) as write_files, progress(as_json) as listener:
         saved = read_plan(playbook) if is_plan(playbook) else None
-        prepared = prepare(saved.playbook if saved else playbook, store)
+        prepared = prepare(saved.playbook if saved else playbook, store, listener)
         files.survey(prepared)
         if saved:
             refuse_if_stale(saved, prepared.plan, prepared.events)
@@ -170,6 +170,15 @@ def evaluate(
     key_variable: Annotated[
         str, typer.Option("--key-variable", metavar="NAME", help="The variable with an endpoint's key.")
     ] = "",
+    template: Annotated[
+        str,
+        typer.Option(
+            "--template",
+            metavar="NAME|none",
+            help="Ask with this prompt template instead of the one that the playbook serves.",
+            show_default=False,
+        ),
+    ] = "",
     reason: Reason = "",
     extend: Annotated[
         list[str] | None,
@@ -191,7 +200,7 @@ def evaluate(
     Example:
       safetune evaluate playbook.yaml stable --gate
     """
-    from safetune.engine.evaluate import Again, EvaluateRequest
+    from safetune.engine.evaluate import Again, AskedHow, EvaluateRequest
     from safetune.engine.evaluate import evaluate as measure
     from safetune.report.ci import evaluation_report
     from safetune.report.evaluation import evaluate_json, evaluate_lines
@@ -211,7 +220,7 @@ def evaluate(
         baseline_recorded=baseline_recorded,
         again=Again(reason, tuple(extend or ())),
         workers=workers,
-        key_variable=key_variable,
+        asked=AskedHow(key_variable, template),
     )
     files = Outputs(markdown, junit, inputs=(playbook, recorded, baseline_recorded))
     with outputs(files, target or str(recorded or playbook)) as write_files, progress(as_json) as listener:

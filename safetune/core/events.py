@@ -93,16 +93,18 @@ def finished(run: str, exit_code: int) -> Draft:
     return Draft("finished", {"run": run, "exit_code": exit_code})
 
 
-def admitted(stage_key: str, sources: Sequence[JSON]) -> Draft:
-    """Sources, pinned by digest, may train a stage."""
-    return Draft("admitted", {"stage_key": stage_key, "sources": list(sources)})
+def admitted(stage_key: str, mixture: str, sources: Sequence[JSON]) -> Draft:
+    """Rows may train a stage: `mixture` is the object that names them, `sources` say where they are from."""
+    return Draft("admitted", {"stage_key": stage_key, "mixture": mixture, "sources": list(sources)})
 
 
-def trained(place: tuple[str, str, str], checkpoint: str, parent: str, figures: Mapping[str, JSON]) -> Draft:
-    """A candidate was made; `place` is (stage key, sprint, stage)."""
+def trained(
+    place: tuple[str, str, str], checkpoint: str, parent: str, figures: Mapping[str, JSON], lineage: str = ""
+) -> Draft:
+    """A candidate was made; `place` is (stage key, sprint, stage), `lineage` the object that says which rows it saw."""
     key, sprint, stage = place
     data: dict[str, JSON] = {"stage_key": key, "sprint": sprint, "stage": stage, "checkpoint": checkpoint}
-    return Draft("trained", {**data, "parent": parent, "figures": figures})
+    return Draft("trained", {**data, "parent": parent, "figures": figures, "lineage": lineage})
 
 
 def failed(stage_key: str, step: str, message: str) -> Draft:
@@ -163,6 +165,27 @@ def rejected(checkpoint: str, stage_key: str, verdict: str, rule: str) -> Draft:
 def held(checkpoint: str, stage_key: str, verdict: str) -> Draft:
     """A candidate is kept aside, neither promoted nor rejected."""
     return Draft("held", {"checkpoint": checkpoint, "stage_key": stage_key, "verdict": verdict})
+
+
+SOURCE, ROW = "source", "row"  # what can be withdrawn
+
+
+def withdrawn(what: str, name: str, sha256: str, reason: str, checkpoints: Sequence[str]) -> Draft:
+    """Nobody may train on a source or a row any more; `checkpoints` are those that did, and all that came from them.
+
+    `name` is that of a source, or the id of a row. `sha256` pins the bytes of a source; without it all of that name is
+    meant.
+    """
+    data: dict[str, JSON] = {"what": what, "name": name, "sha256": sha256, "reason": reason}
+    return Draft("withdrawn", {**data, "checkpoints": list(checkpoints)})
+
+
+def as_of(draft: Draft, line: int, stages: Sequence[str]) -> Draft:
+    """Bind the withdrawal of a row to the ledger line up to which rows were looked at.
+
+    `stages` are those, by key, that were being trained on the row: whatever they make is withdrawn too.
+    """
+    return Draft(draft.kind, {**draft.data, "as_of": line, "stages": list(stages)})
 
 
 BY_A_PERSON = "a person"  # the trigger of a rollback that no rule asked for

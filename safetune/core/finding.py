@@ -19,8 +19,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one rule of one guard found. `row` is the row's id and `line` its line (from 1); both empty when it is
-    about the whole source.
+    """What one rule of one guard found. `row` is the row's id and `line` its line in `file` (from 1); all empty when
+    it is about the whole source.
 
     `action` is what was done: flag, redact, drop or block. `note` may name a kind or a count, never the text found.
     """
@@ -33,6 +33,7 @@ class Finding:
     action: str
     span: Span | None = None
     note: str = ""
+    file: str = ""
 
     @property
     def json(self) -> Mapping[str, JSON]:
@@ -41,4 +42,5 @@ class Finding:
         found |= {"guard": self.guard, "rule": self.rule, "action": self.action}
         if self.span is not None:
             found["span"] = {"path": self.span.path, "start": self.span.start, "end": self.span.end}
-        return {**found, "note": self.note} if self.note else found
+        also = {"file": self.file, "note": self.note}
+        return {**found, **{name: value for name, value in also.items() if value}}

@@ -8,51 +8,16 @@ from dataclasses import dataclass, field, replace
 from safetune.core.alpha import HOW_TO_PAY, UNSPENT, BudgetStanding, allowed, cost, shortage
 from safetune.core.digest import JSON, digest, short
 from safetune.core.errors import ExitCode
+from safetune.core.facts import Fact as Fact
+from safetune.core.facts import Facts as Facts
 from safetune.core.playbook import Guardrail, Playbook, Sprint, Stage, guardrails_digest
 from safetune.core.redefined import compare
 from safetune.core.regating import loosening
+from safetune.core.stage_key import stage_key as stage_key
+from safetune.core.stage_key import training_shape as training_shape
 from safetune.core.standing import StageStanding, Standing
 from safetune.core.suite import Suite
 from safetune.core.verdict import Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """What was found about one named thing: its identity (a digest or a version), its size, or what is wrong.
-
-    `size` is bytes for a source or a model, items for a suite; None when unknown. `clusters` counts the groups of
-    alike items in a suite, `slices` holds items and clusters of each of its slices. `calibration` is what evidence of
-    the suite will tell of its judge's error; None when nothing is known of it. `note` is worth showing. `part` is what
-    of the playbook a problem is about, such as `guardrail NAME`, where that is not the thing itself.
-    """
-
-    name: str
-    identity: str
-    size: int | None = None
-    problem: str = ""
-    note: str = ""
-    clusters: int | None = None
-    slices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    calibration: Mapping[str, JSON] | None = None
-    part: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What surveying the world found.
-
-    `seconds_per_step` maps a training shape to (seconds, where measured), `bytes_per_checkpoint` to the last size.
-    `launch_files` are the accelerate configuration files that stages name, by path.
-    """
-
-    model: Fact
-    sources: Mapping[str, Fact]
-    suites: Mapping[str, Fact]
-    plugins: Mapping[str, Fact]
-    free_bytes: int
-    seconds_per_step: Mapping[str, tuple[float, str]] = field(default_factory=dict)
-    bytes_per_checkpoint: Mapping[str, int] = field(default_factory=dict)
-    launch_files: Mapping[str, Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,48 +77,6 @@ class Plan:
     def has_changes(self) -> bool:
         """Whether running the plan would do anything."""
         return any(stage.action != "cached" for stage in self.stages)
-
-
-def stage_key(playbook: Playbook, stage: Stage, input_key: str, facts: Facts) -> str:
-    """Return the identity of what a stage trains: input, data, method, settings and seed; not names, paths or gates."""
-    shares = dict(stage.sources)
-    return digest(
-        {
-            "input": input_key or facts.model.identity,
-            "trainer": stage.trainer,
-            "trainer_version": facts.plugins[f"trainer {stage.trainer}"].identity,
-            "sources": [{**playbook.source(n).identity, "share": share} for n, share in sorted(shares.items())],
-            "train": stage.train,
-            "adapter": stage.adapter.identity if stage.adapter else None,
-            "techniques": [
-                {
-                    "name": t.name,
-                    "version": facts.plugins[f"technique {t.name}"].identity,
-                    "options": t.options,
-                    "sources": [{**playbook.source(n).identity, "share": share} for n, share in sorted(t.sources)],
-                }
-                for t in stage.techniques
-            ],
-            "seed": stage.seed,
-            "num_processes": stage.launch.num_processes,
-            "launch_file": facts.launch_files[stage.launch.config_file].identity if stage.launch.config_file else "",
-        }
-    )
-
-
-def training_shape(stage: Stage, model: str) -> str:
-    """Return what the time of one training step depends on, as a digest."""
-    timed = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "packing")
-    return digest(
-        {
-            "model": model,
-            "trainer": stage.trainer,
-            "adapter": stage.adapter.identity if stage.adapter else None,
-            "train": {k: stage.train[k] for k in timed if k in stage.train},
-            "techniques": [{"name": t.name, "options": t.options} for t in stage.techniques],
-            "launch": [stage.launch.num_processes, stage.launch.threads],
-        }
-    )
 
 
 def evidence_basis(guardrails: tuple[Guardrail, ...], suites: tuple[Suite, ...], facts: Facts) -> str:
@@ -319,9 +242,12 @@ def _problem(playbook: Playbook, stage: Stage, facts: Facts) -> str:
     """Return the first thing missing in the world that this stage needs, or an empty string."""
     if facts.model.problem:
         return facts.model.problem
+    if refused := next((lint.text for lint in facts.lint if lint.refused), ""):
+        return refused
     used = [name for name, _ in stage.sources] + [name for t in stage.techniques for name, _ in t.sources]
+    used += [name for name in stage.screen.anchors if name] if stage.screen else []
     suites = suites_of(playbook, stage)
-    wanted = [facts.sources[name] for name in used] + [facts.suites[s.name] for s in suites]
+    wanted = [facts.checked[name] for name in used] + [facts.suites[s.name] for s in suites]
     wanted += [facts.plugins[f"trainer {stage.trainer}"]]
     wanted += [facts.plugins[f"technique {t.name}"] for t in stage.techniques]
     wanted += [facts.plugins[f"judge {s.judge.key}"] for s in suites]
@@ -339,6 +265,7 @@ def _bindings(
     """
     found = {"playbook": playbook.digest, "model": facts.model.identity}
     found |= {f"source {name}": fact.identity for name, fact in facts.sources.items()}
+    found |= {f"rows of {name}": guarded.rows_sha256 for name, guarded in facts.guarded.items()}
     found |= {f"suite {name}": fact.identity for name, fact in facts.suites.items()}
     found |= {f"plugin {name}": fact.identity for name, fact in facts.plugins.items()}
     found |= {f"launch file {fact.name}": fact.identity for fact in facts.launch_files.values()}

@@ -213,6 +213,11 @@ class Screen:
     max_flagged: float | None = None
 
     @property
+    def decides(self) -> bool:
+        """Whether it can change what is trained, or stop it; a report cannot."""
+        return self.action == "drop" or self.max_flagged is not None
+
+    @property
     def identity(self) -> Mapping[str, JSON]:
         """The JSON form that enters digests."""
         return {

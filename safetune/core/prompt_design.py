@@ -48,6 +48,16 @@ class PromptTemplate:
             "chat_template": digest(self.chat_template) if self.chat_template else "",
         }
 
+    @property
+    def wording(self) -> Mapping[str, JSON]:
+        """What of it reaches a model, as it enters digests: names change nothing. Empty where it is the model's own."""
+        told: dict[str, JSON] = {"system": self.system} if self.system else {}
+        return told | ({"chat_template": digest(self.chat_template)} if self.chat_template else {})
+
+    def of_layer(self, layer: str) -> tuple[str, ...]:
+        """Return the names of the parts of a layer."""
+        return tuple(part.name for part in self.parts if part.layer == layer)
+
 
 @dataclass(frozen=True, slots=True)
 class PromptDesign:

@@ -66,6 +66,11 @@ def _check_named(standing: Standing, found: ChannelStanding, channel: str, targe
         return
     if target not in [checkpoint for _, checkpoint in found.history]:
         raise UsageError(f"{short(target)} is not an earlier promotion of channel {channel}", hint="safetune log")
+    if since := standing.checkpoints[target].withdrawn_at:
+        raise UsageError(
+            f"{short(target)} learnt from data that was withdrawn (ledger line {since}); no channel goes back to it",
+            hint="safetune log",
+        )
     if not standing.may_return_to(target):
         raise UsageError(
             f"{short(target)} is quarantined or failed its last gate; a channel cannot go back to it",

@@ -67,3 +67,24 @@ class Source:
         """What makes two sources the same before any guard has seen them: the name, the bytes, how they are read."""
         columns: Mapping[str, JSON] = {"columns": dict(self.columns)} if self.columns else {}
         return {"name": self.name, "sha256": self.sha256, **columns}
+
+    @property
+    def declarations(self) -> Mapping[str, JSON]:
+        """Everything that the source says of itself, without where it lies: what a card and the ledger keep."""
+        about = self.about
+        said: dict[str, JSON] = {
+            "name": self.name,
+            "sha256": self.sha256,
+            "kind": self.kind,
+            "licence": self.licence,
+            "consent": self.consent,
+            "basis": about.basis,
+            "origin": self.origin,
+            "publisher": about.publisher,
+            "collected": list(about.collected) if any(about.collected) else [],
+            "languages": list(about.languages),
+            "limits": list(about.limits),
+            "revision": about.revision,
+            "use": list(self.use),
+        }
+        return {name: value for name, value in said.items() if value}

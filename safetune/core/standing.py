@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from safetune.core import override
 from safetune.core.alpha import UNSPENT, BudgetStanding, Look, charge, looked
+from safetune.core.checkpoint import ChannelStanding as ChannelStanding
+from safetune.core.checkpoint import CheckpointStanding as CheckpointStanding
+from safetune.core.checkpoint import StageStanding as StageStanding
 from safetune.core.errors import IntegrityError
-from safetune.core.events import Event
+from safetune.core.events import ROW, Event
+from safetune.core.growing import Growing, put
 from safetune.core.override import Approval, LastGate, Override
-from safetune.core.redefined import Change, compare
 from safetune.core.regating import Gate, definitions_of, sizes_in, wrong_act, wrong_guardrails
 from safetune.core.verdict import Verdict
+from safetune.core.withdrawal import (
+    NO_DATA,
+    DataStanding,
+    Withdrawal,
+    admit,
+    gone,
+    named_by,
+    on_its_data,
+    texts_of,
+    withdraw,
+    withdrawn_from,
+)
 
 
 class RuleViolation(IntegrityError):
@@ -21,84 +36,25 @@ class RuleViolation(IntegrityError):
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelStanding:
-    """Where a channel points; `history` are (ledger line, checkpoint) of the promotions that still stand, in order."""
-
-    current: str
-    seq: int
-    history: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointStanding:
-    """One checkpoint: candidate, promoted, rejected, held or quarantined."""
-
-    status: str
-    parent: str = ""
-    stage_key: str = ""
-    sprint: str = ""
-    stage: str = ""
-    gates: tuple[Gate, ...] = ()
-    quarantined_at: int = 0
-
-    @property
-    def approvals(self) -> tuple[Approval, ...]:
-        """The approvals of its last gate; a later gate ends them."""
-        return self.gates[-1].approvals if self.gates else ()
-
-    @property
-    def override(self) -> Override | None:
-        """The override of its last gate; a later gate ends it."""
-        return self.gates[-1].override if self.gates else None
-
-    @property
-    def changed(self) -> tuple[Change, ...]:
-        """How the guardrails of its last gate differ from those of the gate before."""
-        return compare(self.gates[-2].definitions, self.gates[-1].definitions) if len(self.gates) > 1 else ()
-
-    @property
-    def stands(self) -> bool:
-        """Whether it may be used: its last gate said PASS, or was overridden."""
-        return self.passed or self.override is not None
-
-    @property
-    def verdict_text(self) -> str:
-        """What its last gate said, which an override never changes; empty when it was not gated."""
-        said = self.gates[-1].verdict.value if self.gates else ""
-        return f"{said}, {self.override.text}" if self.override else said
-
-    @property
-    def passed(self) -> bool:
-        """Whether its last gate said PASS."""
-        return bool(self.gates) and self.gates[-1].verdict is Verdict.PASS
-
-    @property
-    def freed(self) -> bool:
-        """Whether it passed a gate after it was quarantined."""
-        return self.passed and self.gates[-1].seq > self.quarantined_at
-
-
-@dataclass(frozen=True, slots=True)
-class StageStanding:
-    """One stage, by key: its candidate, its last gate, and how it was settled (promoted, rejected, held or empty)."""
-
-    checkpoint: str = ""
-    evidence: str = ""
-    verdict: Verdict | None = None
-    gate: int = 0
-    basis: str = ""
-    settled: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
-    """The whole: channels, checkpoints, stages and alpha budgets by name or digest, and the last ledger line."""
+    """The whole: channels, checkpoints, stages and alpha budgets by name or digest, the last ledger line, the data."""
 
     channels: Mapping[str, ChannelStanding] = field(default_factory=dict)
     checkpoints: Mapping[str, CheckpointStanding] = field(default_factory=dict)
     stages: Mapping[str, StageStanding] = field(default_factory=dict)
     last_seq: int = 0
     budgets: Mapping[str, BudgetStanding] = field(default_factory=dict)
+    data: DataStanding = NO_DATA
+
+    @property
+    def withdrawn(self) -> Mapping[str, Withdrawal]:
+        """What was withdrawn, with keys such as `row ID`, `source NAME` and `bytes SHA256`."""
+        return self.data.withdrawn
+
+    @property
+    def withdrawn_rows(self) -> Mapping[str, Withdrawal]:
+        """The rows that were withdrawn, by id."""
+        return self.data.rows
 
     def gates(self, checkpoint: str) -> tuple[Gate, ...]:
         """Return the gates of a checkpoint, in order."""
@@ -131,17 +87,13 @@ _NOTHING = Standing()
 _Value = TypeVar("_Value")
 
 
-class _Growing(dict[str, _Value]):
-    """A mapping that only `fold` sees while it grows; copying it for each line would make long ledgers slow."""
-
-
 def fold(events: Iterable[Event], start: Standing = _NOTHING) -> Standing:
     """Return what events add up to, after those that led to `start`.
 
     Raises:
         RuleViolation: naming the first line that breaks a rule.
     """
-    standing = _copy(start, _Growing)
+    standing = _copy(start, Growing)
     for event in events:
         standing = apply(standing, event)
     return _copy(standing, dict)
@@ -149,7 +101,8 @@ def fold(events: Iterable[Event], start: Standing = _NOTHING) -> Standing:
 
 def _copy(found: Standing, kind: type[dict[str, Any]]) -> Standing:
     maps = kind(found.channels), kind(found.checkpoints), kind(found.stages)
-    return Standing(*maps, found.last_seq, kind(found.budgets))
+    data = DataStanding(*(kind(getattr(found.data, name)) for name in DataStanding.__slots__))
+    return Standing(*maps, found.last_seq, kind(found.budgets), data)
 
 
 def apply(standing: Standing, event: Event) -> Standing:
@@ -174,15 +127,8 @@ def _same(standing: Standing, _event: Event) -> Standing:
     return standing
 
 
-def _put(mapping: Mapping[str, _Value], key: str, value: _Value) -> Mapping[str, _Value]:
-    if isinstance(mapping, _Growing):
-        mapping[key] = value
-        return mapping
-    return {**mapping, key: value}
-
-
 def _with_checkpoint(standing: Standing, digest: str, found: CheckpointStanding) -> Standing:
-    return replace(standing, checkpoints=_put(standing.checkpoints, digest, found))
+    return replace(standing, checkpoints=put(standing.checkpoints, digest, found))
 
 
 def _with_stage(standing: Standing, event: Event, checkpoint: str, **changes: object) -> Standing:
@@ -191,7 +137,7 @@ def _with_stage(standing: Standing, event: Event, checkpoint: str, **changes: ob
     found = standing.stages.get(key)
     if found is None or found.checkpoint != checkpoint:
         return standing
-    return replace(standing, stages=_put(standing.stages, key, replace(found, **changes)))  # type: ignore[arg-type]
+    return replace(standing, stages=put(standing.stages, key, replace(found, **changes)))  # type: ignore[arg-type]
 
 
 def _checkpoint(standing: Standing, event: Event, name: str = "checkpoint") -> CheckpointStanding:
@@ -211,10 +157,38 @@ def _trained(standing: Standing, event: Event) -> Standing:
         raise _violation(event, "a trained checkpoint needs a digest and a stage key")
     known = standing.checkpoints.get(digest)
     fresh = CheckpointStanding("candidate", event.text("parent"), key, event.text("sprint"), event.text("stage"))
-    standing = _with_checkpoint(standing, digest, known or fresh)
+    standing = _with_checkpoint(
+        standing, digest, on_its_data(known or fresh, event, standing.checkpoints, standing.data)
+    )
     if key in standing.stages and standing.stages[key].checkpoint == digest:
         return standing
-    return replace(standing, stages=_put(standing.stages, key, StageStanding(digest)))
+    return replace(standing, stages=put(standing.stages, key, StageStanding(digest)))
+
+
+def _admitted(standing: Standing, event: Event) -> Standing:
+    """What was withdrawn trains no more."""
+    data = admit(standing.data, event)
+    if isinstance(data, str):
+        raise _violation(event, data)
+    return replace(standing, data=data)
+
+
+def _withdrawn(standing: Standing, event: Event) -> Standing:
+    """Every checkpoint that a withdrawn source trained must be named, and all that came from it; and no other.
+
+    Which rows a checkpoint saw is not in the ledger, so of a row only the descendants can be told.
+    """
+    found = withdrawn_from(event)
+    if isinstance(found, str):
+        raise _violation(event, found)
+    named = named_by(found, event, standing.checkpoints)
+    if isinstance(named, str):
+        raise _violation(event, named)
+    if found.what == ROW and event.data.get("as_of") != standing.last_seq:
+        raise _violation(event, f"rows were looked at up to line {event.data.get('as_of')}, not {standing.last_seq}")
+    for digest in sorted(named):
+        standing = _with_checkpoint(standing, digest, gone(standing.checkpoints[digest], event))
+    return replace(standing, data=withdraw(standing.data, found, sorted(texts_of(event, "stages"))))
 
 
 def _failed(standing: Standing, event: Event) -> Standing:
@@ -222,7 +196,7 @@ def _failed(standing: Standing, event: Event) -> Standing:
     key = event.text("stage_key")
     if not key or key in standing.stages:
         return standing
-    return replace(standing, stages=_put(standing.stages, key, StageStanding()))
+    return replace(standing, stages=put(standing.stages, key, StageStanding()))
 
 
 def _evaluated(standing: Standing, event: Event) -> Standing:
@@ -231,7 +205,7 @@ def _evaluated(standing: Standing, event: Event) -> Standing:
     if event.data.get("gate") is True:
         payer = event.text("playbook")
         budget = looked(standing.budgets.get(payer, UNSPENT), look)
-        standing = replace(standing, budgets=_put(standing.budgets, payer, budget))
+        standing = replace(standing, budgets=put(standing.budgets, payer, budget))
     return _with_stage(standing, event, look.subject, evidence=look.evidence)
 
 
@@ -255,7 +229,7 @@ def _gated(standing: Standing, event: Event) -> Standing:
         raise _violation(event, wrong)
     bound = event.text("guardrails"), event.text("evidence"), event.text("basis")
     gate = Gate(event.seq, verdict, *bound, terms, sizes_in(event), definitions_of(event))
-    standing = replace(standing, budgets=_put(standing.budgets, playbook, budget))
+    standing = replace(standing, budgets=put(standing.budgets, playbook, budget))
     standing = _with_checkpoint(standing, digest, replace(found, gates=(*found.gates, gate)))
     return _with_stage(standing, event, digest, verdict=verdict, gate=event.seq, basis=gate.basis, settled="")
 
@@ -296,6 +270,8 @@ def _promoted(standing: Standing, event: Event) -> Standing:
     last = found.gates[-1] if found.gates else None
     if last is None or last.seq != event.data.get("gate") or not found.stands:
         raise _violation(event, f"checkpoint {digest[:12]} has no PASS as its last gate, and no override of it")
+    if found.withdrawn_at:
+        raise _violation(event, f"data that {digest[:12]} was trained on was withdrawn in line {found.withdrawn_at}")
     if last.seq < found.quarantined_at:
         raise _violation(event, f"checkpoint {digest[:12]} is quarantined since line {found.quarantined_at}")
     if ancestor := standing.quarantined_ancestor(digest):
@@ -306,7 +282,7 @@ def _promoted(standing: Standing, event: Event) -> Standing:
     if not channel or event.text("previous") != (before.current if before else ""):
         raise _violation(event, f"channel {channel} was not where the promotion says it was")
     history = (*(before.history if before else ()), (event.seq, digest))
-    channels = _put(standing.channels, channel, ChannelStanding(digest, event.seq, history))
+    channels = put(standing.channels, channel, ChannelStanding(digest, event.seq, history))
     standing = _with_checkpoint(replace(standing, channels=channels), digest, replace(found, status="promoted"))
     return _with_stage(standing, event, digest, settled="promoted")
 
@@ -335,8 +311,7 @@ def _rolled_back(standing: Standing, event: Event) -> Standing:
     kept = _up_to(target, before.history)
     if not kept:
         raise _violation(event, f"rollback target {target[:12]} was never promoted on {channel}")
-    named = event.data.get("quarantined")
-    out = {str(d) for d in named} if isinstance(named, Sequence) and not isinstance(named, str) else set()
+    out = texts_of(event, "quarantined")
     left = {digest for _, digest in before.history[len(kept) :]} - {target}
     if out - left:
         raise _violation(event, f"{min(out - left)[:12]} cannot be quarantined by a rollback to {target[:12]}")
@@ -347,7 +322,7 @@ def _rolled_back(standing: Standing, event: Event) -> Standing:
         found = replace(standing.checkpoints[digest], status="quarantined", quarantined_at=event.seq)
         standing = _with_checkpoint(standing, digest, found)
     moved = ChannelStanding(target, event.seq, kept)
-    return replace(standing, channels=_put(standing.channels, channel, moved))
+    return replace(standing, channels=put(standing.channels, channel, moved))
 
 
 def _up_to(target: str, history: tuple[tuple[int, str], ...]) -> tuple[tuple[int, str], ...]:
@@ -358,7 +333,9 @@ def _up_to(target: str, history: tuple[tuple[int, str], ...]) -> tuple[tuple[int
 _CHANGES: Mapping[str, Callable[[Standing, Event], Standing]] = {
     "started": _same,
     "finished": _same,
-    "admitted": _same,
+    "admitted": _admitted,
+    "withdrawn": _withdrawn,
+    "screened": _same,
     "failed": _failed,
     "trained": _trained,
     "evaluated": _evaluated,

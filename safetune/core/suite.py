@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from safetune.core.digest import JSON, digest
+from safetune.core.digest import JSON, digest, sha256_hex
+from safetune.core.prompt_design import PromptTemplate
 
 GENERATION, LIKELIHOOD = "generation", "likelihood"
 EVALUATORS = (GENERATION, LIKELIHOOD)
@@ -45,15 +46,38 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How responses are generated. Greedy only: no temperature, so equal inputs give equal outputs."""
+    """How responses are generated. Greedy only: no temperature, so equal inputs give equal outputs.
+
+    `system_prompt` is the suite's own system message; `serving` is the template that the playbook serves with, whose
+    system message is that of a suite without one.
+    """
 
     max_new_tokens: int
     system_prompt: str = ""
+    serving: PromptTemplate | None = None
+
+    @property
+    def system(self) -> str:
+        """The system message of prompts that have none of their own; empty for none."""
+        return self.system_prompt or (self.serving.system if self.serving else "")
+
+    @property
+    def chat_template(self) -> str:
+        """The text of the chat template; empty for the model's own."""
+        return self.serving.chat_template if self.serving else ""
 
     @property
     def identity(self) -> Mapping[str, JSON]:
-        """The JSON form that enters digests."""
-        return {"greedy": True, "max_new_tokens": self.max_new_tokens, "system_prompt": self.system_prompt}
+        """The JSON form that enters digests: what reaches the model, wherever it is written."""
+        also: dict[str, JSON] = {"chat_template": digest(self.chat_template)} if self.chat_template else {}
+        return {"greedy": True, "max_new_tokens": self.max_new_tokens, "system_prompt": self.system, **also}
+
+    @property
+    def told(self) -> Mapping[str, JSON]:
+        """What evidence tells of the serving template: its name, the system message, the SHA-256 of its file."""
+        text, name = self.chat_template, self.serving.name if self.serving else ""
+        also: dict[str, JSON] = {"chat_template_sha256": sha256_hex(text.encode())} if text else {}
+        return {"template": name, "system": self.system, **also}
 
 
 @dataclass(frozen=True, slots=True)

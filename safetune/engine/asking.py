@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -166,11 +166,18 @@ def _local_job(orders: Sequence[Order], share: tuple[int, int], place: Workplace
     rows, tokens = _BATCH[device_kind()]
     content: dict[str, JSON] = {"job": "generate", "threads": 1, "batch_rows": rows, "batch_tokens": tokens}
     content |= {"stopped": str(rounds.stopped)} if place.rounds else {}
+    content |= _chat_templates(request for _, requests in orders for request in requests)
     write_job(folder, {**content, "world_size": processes, "subjects": subjects})
     launcher: Launcher = load("launcher", "accelerate" if processes > 1 else "local")  # type: ignore[assignment]
     which = f" {number + 1} of {workers}" if workers > 1 else ""
     labels = " and ".join(dict.fromkeys(subject.label for subject, _ in orders))
     return Job(folder, "generate", num_processes=processes), f"evaluate {labels}{which}", launcher
+
+
+def _chat_templates(requests: Iterable[Request]) -> dict[str, JSON]:
+    """Return the chat templates that requests name, by digest: a row of theirs holds no more than that."""
+    texts = {request.decoding.chat_template for request in requests} - {""}
+    return {"chat_templates": {digest(text): text for text in sorted(texts)}} if texts else {}
 
 
 def _longest_first(request: Request) -> tuple[int, int, str]:

@@ -15,6 +15,7 @@ from safetune.core.plan import evidence_basis, suites_of
 from safetune.core.playbook import Guardrail, Playbook, Stage
 from safetune.core.regating import largest_sizes
 from safetune.core.result import GateResult
+from safetune.core.serving import served
 from safetune.core.standing import CheckpointStanding
 from safetune.core.suite import Suite
 from safetune.engine.asking import Subject, Workplace, default_workers
@@ -43,6 +44,20 @@ FIRST = Again()
 
 
 @dataclass(frozen=True, slots=True)
+class AskedHow:
+    """How models are asked: the variable with an endpoint's key, and the template to use instead of the serving one.
+
+    `template` is the name of a template, `none` for the model's own, or empty for the one that the playbook serves.
+    """
+
+    key_variable: str = ""
+    template: str = ""
+
+
+AS_SERVED, OWN_TEMPLATE = AskedHow(), "none"
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluateRequest:
     """What to evaluate: `target` and `baseline` name models as `Subjects.named` reads them; empty means the default.
 
@@ -61,7 +76,7 @@ class EvaluateRequest:
     baseline_recorded: Path | None = None
     again: Again = FIRST
     workers: int | None = None
-    key_variable: str = ""
+    asked: AskedHow = AS_SERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +121,35 @@ def evaluate(wanted: EvaluateRequest, listener: Listener) -> EvaluateResult:
         RunError: when a worker fails.
     """
     _check_options(wanted)
-    prepared = prepare(wanted.playbook, wanted.store)
+    prepared = prepare(wanted.playbook, wanted.store, listener, guard=not wanted.recorded)
+    prepared, note = _asked_otherwise(prepared, wanted.asked.template)
     store = Store.create(wanted.store)
     with scratch_folder(store.scratch / f"evaluate-{os.getpid()}") as scratch:
         place = Workplace(store.responses, scratch, wanted.workers or default_workers(), listener)
         if wanted.recorded:
-            return _recorded(wanted, wanted.recorded, prepared, (store, place))
-        return _model(wanted, prepared, (store, place))
+            found = _recorded(wanted, wanted.recorded, prepared, (store, place))
+        else:
+            found = _model(wanted, prepared, (store, place))
+        return replace(found, note="; ".join(text for text in (found.note, note) if text))
+
+
+def _asked_otherwise(prepared: Prepared, name: str) -> tuple[Prepared, str]:
+    """Return what to measure with another template than the serving one, and a note that says so.
+
+    Raises:
+        UsageError: when the playbook has no such template.
+    """
+    if not name:
+        return prepared, ""
+    design = prepared.playbook.inputs.prompts
+    template = None if name == OWN_TEMPLATE else design.template(name)
+    if template is None and name != OWN_TEMPLATE:
+        known = ", ".join([*(one.name for one in design.templates), OWN_TEMPLATE])
+        raise UsageError(f'no prompt template is called "{name}"', hint=f"known: {known}")
+    served_with = f"template {design.serving.name}" if design.serving else "the model's own template"
+    asked_with = f"template {name}" if template else "the model's own template and no system message of the playbook"
+    note = f"measured with {asked_with}; the model is served with {served_with}"
+    return replace(prepared, playbook=served(prepared.playbook, template)), note
 
 
 def _check_options(wanted: EvaluateRequest) -> None:
@@ -124,6 +161,14 @@ def _check_options(wanted: EvaluateRequest) -> None:
         raise UsageError("a gate needs all of its suites", hint="leave out --suite, or leave out --gate")
     if wanted.again.extend and not (wanted.gate and wanted.again.reason.strip()):
         raise UsageError("--extend gates again, which is a named act", hint='--gate --extend SUITE=N --reason "..."')
+    if wanted.gate and wanted.asked.template:
+        raise UsageError(
+            "a gate asks with the template that the model is served with",
+            hint="leave out --template, or leave out --gate",
+        )
+    if wanted.recorded and wanted.asked.template:
+        why = "recorded responses were made elsewhere, with whatever template that was"
+        raise UsageError(why, hint="leave out --template")
     if wanted.again.extend and wanted.recorded:
         raise UsageError("only a checkpoint of the store can be asked more", hint="leave out --extend")
     sizes_of(wanted.again.extend)
@@ -152,7 +197,8 @@ def _judge_recorded(
     asked = Asked(scope.measured)
     now, *baseline = (read_recorded(path, asked) for path in files)
     before = baseline[0] if baseline else None
-    judged = judge_suites(scope.measured, Answers(now.responses, before.responses if before else None), place)
+    answers = Answers(now.responses, before.responses if before else None, elsewhere=True)
+    judged = judge_suites(scope.measured, answers, place)
     report = EvaluationReport(now.identity, before.identity if before else "", judged)
     return (now.label, before.label if before else ""), [found.note for found in (now, *baseline)], report
 
@@ -194,7 +240,7 @@ def _measured_code(report: EvaluationReport) -> ExitCode:
 
 def _model(wanted: EvaluateRequest, prepared: Prepared, where: tuple[Store, Workplace]) -> EvaluateResult:
     store, place = where
-    subjects = Subjects(prepared.model, store, place.listener, wanted.key_variable)
+    subjects = Subjects(prepared.model, store, place.listener, wanted.asked.key_variable)
     target, digest = subjects.named(wanted.target or prepared.playbook.channel, gate=wanted.gate)
     known = store.standing().checkpoints.get(digest)
     if wanted.gate and wanted.stage and known:

@@ -67,12 +67,14 @@ class Answers:
     """What both arms answered, by request digest; `baseline` is None where there is none.
 
     `scores` is what the base model says of the likelihood of responses, by the digest of that request; None where
-    there is no base model.
+    there is no base model. `elsewhere` says that they were recorded by somebody else: with what template, nobody here
+    has seen.
     """
 
     candidate: Mapping[str, str]
     baseline: Mapping[str, str] | None = None
     scores: Mapping[str, str] | None = None
+    elsewhere: bool = False
 
 
 class _Found(NamedTuple):
@@ -140,7 +142,10 @@ def measure_suites(arms: Arms, measured: Sequence[Measured], place: Workplace) -
 def report_of(arms: Arms, suites: Sequence[SuiteEvidence]) -> EvaluationReport:
     """Return what was measured of these models as a report."""
     against = arms.baseline.identity if arms.baseline else ""
-    return EvaluationReport(arms.candidate.identity, against, tuple(suites), _told(arms))
+    told = dict(_told(arms))
+    if arms.candidate.remote and any("chat_template_sha256" in str(s.told.get("serving")) for s in suites):
+        told["chat_template"] = "the endpoint's own"  # that of the playbook cannot be sent
+    return EvaluationReport(arms.candidate.identity, against, tuple(suites), told)
 
 
 def _foreign(suite: Suite, arms: Arms, place: Workplace) -> SuiteEvidence:
@@ -206,7 +211,7 @@ class _Judging:
         self._judge = judge
         self._version = str(getattr(judge, "version", ""))
         self._measured = measured
-        self._scores = answers.scores
+        self._scores, self._elsewhere = answers.scores, answers.elsewhere
         self._unreadable = _reader() if _needs_prose(judge) and measured.suite.evaluator == GENERATION else None
         self._responses = {CANDIDATE: answers.candidate, BASELINE: answers.baseline or {}}
         self._rows = {arm: Rows(folder) for arm in (CANDIDATE, BASELINE)}
@@ -230,6 +235,8 @@ class _Judging:
         told |= {"sampled": suite.sampling.sample} if suite.sampling.sample else {}
         told |= {"models": list(models)} if models else {}
         told |= {"agreement": asdict(said.agreement)} if said.agreement else {}
+        told |= {"serving": suite.decoding.told} if suite.decoding.serving else {}
+        told |= {"made": "elsewhere"} if self._elsewhere else {}
         return SuiteEvidence(
             suite=suite.name,
             suite_digest=suite.digest,

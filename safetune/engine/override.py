@@ -145,6 +145,11 @@ def _check(known: CheckpointStanding, gate: Gate, event: Event) -> None:
 
 def _check_sound(standing: Standing, digest: str, known: CheckpointStanding) -> None:
     """Refuse what was rolled back, and what was trained from it."""
+    if known.withdrawn_at:
+        raise UsageError(
+            f"{short(digest)} learnt from data that was withdrawn (ledger line {known.withdrawn_at}); nothing frees it",
+            hint="train without that data: safetune run PLAYBOOK",
+        )
     again = 'safetune evaluate PLAYBOOK {} --gate --reason "..."'
     if known.status == "quarantined":
         raise UsageError(

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from safetune.core.data_policy import DataPolicy
 from safetune.core.digest import canonical, digest
 from safetune.core.errors import StalePlanError, UsageError, reason_of
 from safetune.core.events import BY_A_PERSON, Event
 from safetune.core.plan import Facts, Plan, differences, make_plan, plan_json
 from safetune.core.playbook import Playbook
+from safetune.core.serving import served
 from safetune.core.standing import Standing
+from safetune.engine.data.desk import Memory, scope_of, survey_data
+from safetune.engine.data.guarding import Scope
 from safetune.engine.models import BaseModel, resolve
 from safetune.engine.prompts import Load, load_once, load_prompts
 from safetune.engine.sums import Sums
 from safetune.engine.survey import survey
 from safetune.playbook.load import load_marked
 from safetune.plugins import KINDS, names
+from safetune.protocols import Listener, Progress
 from safetune.state.atomic import write_atomic
 from safetune.state.store import Store
+
+NO_SCOPE = Scope(DataPolicy())
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A playbook with everything that a plan needs; `where` maps its parts to `file:line`.
 
-    `load` gives the prompts that the facts are about, without reading them again.
+    `load` gives the prompts that the facts are about, without reading them again; `scope` is what guards are told.
     """
 
     playbook: Playbook
@@ -38,10 +45,18 @@ class Prepared:
     plan: Plan
     events: tuple[Event, ...] = ()
     load: Load = load_prompts
+    scope: Scope = NO_SCOPE
 
 
-def prepare(playbook_path: Path, store_root: Path) -> Prepared:
-    """Load a playbook, survey the world, and plan. Starts nothing and writes nothing but a memory of file digests.
+def silent(_progress: Progress) -> None:
+    """Listen to nothing."""
+
+
+def prepare(playbook_path: Path, store_root: Path, listener: Listener = silent, *, guard: bool = True) -> Prepared:
+    """Load a playbook, survey the world, guard its sources, and plan.
+
+    Starts nothing and writes nothing but a memory of digests and of what guards found. Without `guard` the rows are not
+    looked at, and the plan is not one that could be run: for commands that need no more than the playbook.
 
     Raises:
         UsageError: when the playbook or the store lies under a name that is not UTF-8.
@@ -51,16 +66,22 @@ def prepare(playbook_path: Path, store_root: Path) -> Prepared:
     for path in (playbook_path, store_root):
         _check_name(path)
     loaded = load_marked(playbook_path, {kind: names(kind) for kind in KINDS})
+    playbook = served(loaded.playbook, loaded.playbook.inputs.prompts.serving)
     store = Store.open(store_root) if _holds_anything(store_root) else None
     sums = Sums(store_root / "work" / "sums.json" if store else None)
-    model = resolve(loaded.playbook.model, sums)
+    model = resolve(playbook.model, sums)
     events = store.events() if store else ()
     standing = store.standing() if store else Standing()
     load = load_once()
-    facts = survey(loaded.playbook, model, events, (store_root, sums), load)
+    facts = survey(playbook, model, events, (store_root, sums), load)
     sums.save()
-    plan = make_plan(loaded.playbook, facts, standing)
-    return Prepared(loaded.playbook, loaded.where, model, facts, standing, plan, events, load)
+    scope = NO_SCOPE
+    if guard:
+        scope = scope_of(playbook, standing, load)
+        memory = Memory(store_root / "work" if store else None)
+        facts = replace(facts, guarded=survey_data(playbook, scope, events, standing, (memory, listener)))
+    plan = make_plan(playbook, facts, standing)
+    return Prepared(playbook, loaded.where, model, facts, standing, plan, events, load, scope)
 
 
 def _check_name(path: Path) -> None:

@@ -144,7 +144,7 @@ class Asked:
                 last = self._by_text.get(prompt.text)
                 self._before.append(0 if last is None else last + 1)
                 self._by_text.put(prompt.text, place)
-                self._bare.append(not prompt.prefill and prompt.system is None and not suite.decoding.system_prompt)
+                self._bare.append(not prompt.prefill and prompt.system is None and not suite.decoding.system)
         last = self._by_text.get(text)
         more = 0 if last is None else last + 1
         while more:

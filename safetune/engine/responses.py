@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -46,13 +46,14 @@ class Request:
 
     def row_with(self, more: Mapping[str, JSON]) -> bytes:
         """Return the line of a requests file with fields that say when it is asked, and never change the response."""
-        system = self.decoding.system_prompt or None
+        system = self.decoding.system or None
         row: dict[str, JSON] = {
             "digest": self.digest,
             "prompt": self.prompt,
             "system": system,
             "max_new_tokens": self.decoding.max_new_tokens,
         }
+        row |= {"chat_template": digest(self.decoding.chat_template)} if self.decoding.chat_template else {}
         return canonical({**row, **self.also, **more})
 
 
@@ -63,16 +64,24 @@ def request(prompt: Prompt, suite: Suite) -> Request:
     suites are one.
     """
     also: dict[str, JSON] = {}
+    decoding = suite.decoding
     if suite.evaluator == LIKELIHOOD:
         also |= {"kind": LIKELIHOOD, "choices": list(prompt.choices)}
-        also |= {} if prompt.text else {"template": "none"}
-    elif version := _decides_early(suite.judge):
+    if is_bare(prompt, suite):
+        also["template"] = "none"
+        decoding = replace(decoding, serving=None)
+    elif suite.evaluator != LIKELIHOOD and (version := _decides_early(suite.judge)):
         also |= {"judge": suite.judge.name, "judge_version": version}
     if prompt.prefill:
         also["prefill"] = prompt.prefill
     if prompt.system is not None:
         also["system"] = prompt.system
-    return ask(prompt.text, suite.decoding, also)
+    return ask(prompt.text, decoding, also)
+
+
+def is_bare(prompt: Prompt, suite: Suite) -> bool:
+    """Say whether a prompt is bare text, such as one of two sentences to compare: no template puts it into words."""
+    return suite.evaluator == LIKELIHOOD and not prompt.text
 
 
 def request_digests(suite: Suite) -> Callable[[Cells], bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetune.core.digest import JSON, short
 from safetune.core.errors import ExitCode, IntegrityError, RunError, SafetuneError, StalePlanError, UsageError
-from safetune.core.events import admitted, failed, finished, started, trained
+from safetune.core.events import failed, finished, started, trained
 from safetune.core.gate import decide
 from safetune.core.objective import History, Objective, objectives
 from safetune.core.plan import PlannedStage, evidence_basis, suites_of
@@ -21,6 +21,8 @@ from safetune.core.verdict import Verdict
 from safetune.engine import checkpoints
 from safetune.engine.again import refuse_loosened
 from safetune.engine.asking import Workplace, asking_jobs, default_workers
+from safetune.engine.data.screening import screen_rows
+from safetune.engine.data.stage_rows import stage_rows
 from safetune.engine.evidence_files import read_evidence
 from safetune.engine.extending import extend
 from safetune.engine.gating import Gated, GateOrder, gate_checkpoint, purse_of
@@ -215,9 +217,10 @@ class _Runner:
         """Train, adopt and record; the baseline's responses are made beside it where a worker is free."""
         folder = self._folder(plan)
         start = self._subjects.checkpoint(previous)
-        job = training_job(self._playbook, stage, plan, start, folder)
-        sources: list[JSON] = [dict(self._playbook.source(name).identity) for name, _ in stage.sources]
-        self._store.commit(admitted(plan.key, sources))
+        rows = stage_rows(self._prepared, stage, self._store, folder, self._settings.listener)
+        self._store.commit(rows.draft(plan.key))
+        rows = screen_rows(rows, stage, start, (self._store, folder, plan.key), self._settings.listener)
+        job = training_job(rows, stage, plan, start, folder)
         beside: tuple[tuple[Job, str, Launcher], ...] = ()
         if self._workers > 1:
             measured = read_suites(suites_of(self._playbook, stage), gate=True)
@@ -232,7 +235,8 @@ class _Runner:
                     self._store.commit(failed(plan.key, "train", error.message))
             raise
         figures = {**made.figures, "shape": plan.shape}
-        self._store.commit(trained((plan.key, sprint.name, stage.name), made.checkpoint, previous, figures))
+        place = (plan.key, sprint.name, stage.name)
+        self._store.commit(trained(place, made.checkpoint, previous, figures, made.lineage))
         forget_state(folder)
         return made.checkpoint
 

@@ -48,10 +48,13 @@ def settle(playbook: Playbook, standing: Standing, ruling: Ruling) -> Settled:
     channel = standing.channels.get(playbook.channel)
     current = channel.current if channel else ""
     history = [checkpoint for _, checkpoint in channel.history] if channel else []
+    candidate = standing.checkpoints.get(ruling.checkpoint)
+    if candidate and candidate.withdrawn_at:
+        note = f"data that it was trained on was withdrawn (ledger line {candidate.withdrawn_at}); no gate frees it"
+        return Settled((held(ruling.checkpoint, ruling.stage_key, ruling.verdict.value),), "held", note=note)
     if ruling.verdict is Verdict.PASS:
         return _passed(playbook.channel, history, current, ruling)
     rule = next((r for r in playbook.rollback if ruling.verdict in r.on), None)
-    candidate = standing.checkpoints.get(ruling.checkpoint)
     if candidate and candidate.status == "promoted":
         return _fallen(playbook.channel, standing, ruling, rule)
     if rule and rule.then == "hold":

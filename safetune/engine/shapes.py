@@ -11,6 +11,7 @@ _SHAPES: Mapping[str, Mapping[str, type]] = {
     "finished": {"run": str, "exit_code": int},
     "admitted": {"stage_key": str, "sources": list},
     "trained": {**dict.fromkeys(("stage_key", "sprint", "stage", "checkpoint", "parent"), str), "figures": dict},
+    "withdrawn": {**dict.fromkeys(("what", "name", "sha256", "reason"), str), "checkpoints": list},
     "failed": dict.fromkeys(("stage_key", "step", "message"), str),
     "evaluated": {**dict.fromkeys(("subject", "baseline", "evidence", "stage_key"), str), "suites": list},
     "gated": {
@@ -37,6 +38,10 @@ _OPTIONAL: Mapping[str, type] = {
     "playbook": str,
     "extended": dict,
     "changed": list,
+    "mixture": str,
+    "lineage": str,
+    "as_of": int,
+    "stages": list,
 }
 
 

@@ -57,7 +57,12 @@ def _warnings(standing: Standing) -> tuple[str, ...]:
     found = []
     for name, channel in sorted(standing.channels.items()):
         known = standing.checkpoints[channel.current]
-        if known.status == "quarantined" and not known.freed:
+        if known.withdrawn_at:
+            found.append(
+                f"channel {name} holds {short(channel.current)}, which learnt from data that was withdrawn (ledger "
+                f"line {known.withdrawn_at}): take it out of service; nothing frees it"
+            )
+        elif known.status == "quarantined" and not known.freed:
             found.append(
                 f"channel {name} holds {short(channel.current)}, which was rolled back elsewhere (ledger line "
                 f'{known.quarantined_at}) and is quarantined: safetune rollback {name} --reason "..."'

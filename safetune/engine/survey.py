@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from safetune.core import rows
 from safetune.core.alpha import is_amount
 from safetune.core.diagnostics import did_you_mean
 from safetune.core.digest import JSON, digest, short
@@ -17,18 +15,18 @@ from safetune.core.errors import UsageError
 from safetune.core.events import Event
 from safetune.core.plan import Fact, Facts
 from safetune.core.playbook import Playbook, Source
+from safetune.core.source import FOLDER, HUB, MIXTURE
 from safetune.core.suite import Named, Suite
+from safetune.engine.data.dvc import is_dvc
 from safetune.engine.judging import respondents
 from safetune.engine.models import BaseModel
+from safetune.engine.prompt_facts import lint
 from safetune.engine.prompts import Load, load_prompts, suite_fact
 from safetune.engine.respondents import model_of
 from safetune.engine.sums import Sums
 from safetune.plugins import load, names, provider, suggest
 
-# Rows are read before anything is trained; in larger files the worker finds what is wrong.
-_ROWS_READ = 4 * 1024 * 1024
 _MOST_NAMES = 20
-_SHAPES = (rows.COMPLETION, rows.MESSAGES, rows.PREFERENCE)
 
 # What training needs installed; found by name, never imported here.
 _ML_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
@@ -56,6 +54,7 @@ def survey(
         seconds_per_step=_seconds_per_step(events),
         bytes_per_checkpoint=_bytes_per_checkpoint(events),
         launch_files=_launch_files(playbook, sums),
+        lint=lint(playbook, model),
     )
 
 
@@ -71,7 +70,10 @@ def _missing_packages() -> str:
 
 
 def _source_fact(source: Source, sums: Sums) -> Fact:
+    note = f"{source.licence}; consent {source.consent or source.about.basis}"
     path = Path(source.path)
+    if source.kind in (FOLDER, HUB, MIXTURE) or is_dvc(source.path):  # they are hashed when they are gone through
+        return Fact(source.name, source.sha256, note=note)
     try:
         found, size = sums.of(path), path.stat().st_size
     except OSError as error:
@@ -79,9 +81,7 @@ def _source_fact(source: Source, sums: Sums) -> Fact:
     if found != source.sha256:
         problem = f"source {source.name}: sha256 is {found}, the playbook pins {short(source.sha256)}"
         return Fact(source.name, found, size, problem)
-    problem = _row_problem(path) if size <= _ROWS_READ else ""
-    wrong = f"source {source.name}: {problem}" if problem else ""
-    return Fact(source.name, found, size, wrong, f"{source.licence}; consent {source.consent}")
+    return Fact(source.name, found, size, note=note)
 
 
 def _suite_fact(playbook: Playbook, suite: Suite, load_it: Load) -> Fact:
@@ -100,22 +100,6 @@ def _suite_fact(playbook: Playbook, suite: Suite, load_it: Load) -> Fact:
             problem = f"suite {suite.name} has {what}, which guardrail {guardrail} gates; {hint}"
             return replace(fact, problem=problem, part=f"guardrail {guardrail}")
     return fact
-
-
-def _row_problem(path: Path) -> str:
-    """Say what is wrong with the first row that no trainer could use, by file and line; or return an empty string."""
-    number = 0
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            return f"{path.name}:{number}: not a JSON row"
-        wrong = rows.problem(row, *_SHAPES) if isinstance(row, dict) else "a row must be an object"
-        if wrong:
-            return f"{path.name}:{number}: {wrong}"
-    return "" if number and path.read_bytes().strip() else f"{path.name} has no rows"
 
 
 def _plugin_facts(playbook: Playbook, sums: Sums) -> Mapping[str, Fact]:

@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetune.core.digest import JSON, short
-from safetune.core.errors import IntegrityError, RunError, UsageError
+from safetune.core.digest import JSON
+from safetune.core.errors import RunError
 from safetune.core.plan import PlannedStage
-from safetune.core.playbook import Launch, Playbook, Source, Stage
+from safetune.core.playbook import Launch, Stage
 from safetune.engine.asking import Subject
 from safetune.engine.checkpoints import write_card
+from safetune.engine.data.stage_rows import StageRows
 from safetune.engine.jobs import write_job
 from safetune.plugins import load
 from safetune.protocols import Job, Launcher
 from safetune.state.device import device_kind
-from safetune.state.files import sha256_file
 from safetune.state.objects import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A candidate in the store, and the figures of its training."""
+    """A candidate in the store, the object that says which rows it saw, and the figures of its training."""
 
     checkpoint: str
+    lineage: str
     figures: Mapping[str, JSON]
 
 
 def training_job(
-    playbook: Playbook, stage: Stage, planned: PlannedStage, start: Subject, folder: Path
+    rows: StageRows, stage: Stage, planned: PlannedStage, start: Subject, folder: Path
 ) -> tuple[Job, str, Launcher]:
-    """Prepare the job that trains a stage; a second call finds the resume state of the first.
-
-    Raises:
-        UsageError, IntegrityError: when a source is missing or is not the pinned one.
-    """
-    techniques: list[JSON] = [
-        {"name": t.name, "options": t.options, "sources": _sources(playbook, t.sources)} for t in stage.techniques
-    ]
+    """Prepare the job that trains a stage; a second call finds the resume state of the first."""
     content: dict[str, JSON] = {
         "job": "train",
         "stage_key": planned.key,
         "model": start.weights,
         "trainer": stage.trainer,
         "adapter": stage.adapter.identity if stage.adapter else None,
-        "sources": _sources(playbook, stage.sources),
-        "techniques": techniques,
+        **rows.job(stage),
         "train": stage.train,
         "seed": stage.seed,
         "threads": stage.launch.threads,
@@ -72,35 +65,6 @@ def _distributed(launch: Launch) -> str:
     return "MULTI_GPU" if device_kind() == "cuda" else "MULTI_CPU"
 
 
-def _sources(playbook: Playbook, shares: Sequence[tuple[str, float]]) -> list[JSON]:
-    rows: list[JSON] = []
-    for name, share in shares:
-        source = playbook.source(name)
-        check_source(source)
-        rows.append({"name": name, "path": source.path, "sha256": source.sha256, "share": share})
-    return rows
-
-
-def check_source(source: Source) -> None:
-    """Check that a source is there and is the pinned one.
-
-    Raises:
-        UsageError: when it is missing.
-        IntegrityError: when its bytes are not the pinned ones.
-    """
-    try:
-        found = sha256_file(Path(source.path))
-    except OSError as error:
-        raise UsageError(
-            f"source {source.name}: {source.path} cannot be read: {error.strerror}", hint="check its `uri`"
-        ) from error
-    if found != source.sha256:
-        raise IntegrityError(
-            f"source {source.name} has sha256 {short(found)}, the playbook pins {short(source.sha256)}",
-            hint="restore the file, or review the new rows and pin their digest",
-        )
-
-
 def adopt(objects: ObjectStore, outcome: Mapping[str, JSON], lineage: tuple[str, str], folder: Path) -> Trained:
     """Put what a training job made into the store by digest; `lineage` is (base identity, parent checkpoint).
 
@@ -112,16 +76,19 @@ def adopt(objects: ObjectStore, outcome: Mapping[str, JSON], lineage: tuple[str,
         raise RunError("the worker named no candidate folder", hint=f"see {folder / 'worker.log'}")
     base, parent = lineage
     write_card(output, str(outcome["kind"]), base, parent)
-    checkpoint = objects.adopt(output)
+    seen = Path(str(outcome.get("lineage", "")))
+    if seen != folder / "lineage" or not seen.is_dir():
+        raise RunError("the worker does not say which rows it saw", hint=f"see {folder / 'worker.log'}")
+    lineage_digest, checkpoint = objects.adopt(seen), objects.adopt(output)
     metrics = outcome.get("metrics")
     figures = dict(metrics) if isinstance(metrics, Mapping) else {}
     figures["bytes"] = sum(size for size, _ in objects.manifest(checkpoint).values())
     for name in ("resumed_from", "versions"):
         figures[name] = outcome.get(name)
-    return Trained(checkpoint, figures)
+    return Trained(checkpoint, lineage_digest, figures)
 
 
 def forget_state(folder: Path) -> None:
     """Remove the resume state of a stage whose candidate is safely in the store and in the ledger."""
-    for name in ("state", "candidate"):
+    for name in ("state", "candidate", "lineage", "mixture", "screen", "screened"):
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -15,10 +15,13 @@ from pathlib import Path
 from safetune.core.alpha import is_amount
 from safetune.core.digest import short
 from safetune.core.errors import IntegrityError, SafetuneError, UsageError
-from safetune.core.events import Event
+from safetune.core.events import ROW, Event
 from safetune.core.evidence import EvaluationReport
 from safetune.core.standing import Standing, fold
+from safetune.core.withdrawal import texts_of
 from safetune.engine.checkpoints import lineage
+from safetune.engine.data.mixture import read_mixture
+from safetune.engine.data.withdraw import SAW, saw_row
 from safetune.engine.evidence_files import read_evidence
 from safetune.engine.regate import differences, guardrails_of
 from safetune.engine.shapes import misshapen
@@ -90,12 +93,13 @@ class _Verifier:
         self._seen: set[str] = set()
         self._bytes = 0
         self._lines = 0
+        self._events: Sequence[Event] = ()
 
     def run(self) -> VerifyReport:
         self._try("format", self._format)
         found = self._ledger()
         events = found.chain.events
-        self._lines = len(events)
+        self._lines, self._events = len(events), events
         standing = self._rules(events)
         for event in events:
             self._try(f"ledger line {event.seq} ({event.kind})", partial(self._event, event))
@@ -165,11 +169,32 @@ class _Verifier:
             self._found(
                 f"ledger line {event.seq} ({event.kind})", what, "it was written past the rules; do not use this store"
             )
-        for field in ("checkpoint", "evidence", "target", "previous"):
+        for field in ("checkpoint", "evidence", "target", "previous", "mixture", "lineage"):
             if event.text(field):
                 self._object(event, event.text(field))
         if event.kind == "trained":
             self._lineage(event)
+        elif event.kind == "admitted":
+            self._rows(event)
+        elif event.kind == "withdrawn" and event.text("what") == ROW:
+            self._withdrawn(event)
+
+    def _rows(self, event: Event) -> None:
+        """The rows of a mixture are objects of their own, and must be those that it names."""
+        mixture = event.text("mixture")
+        if mixture not in self._sound:
+            return
+        for part in read_mixture(self._store.objects, mixture).parts:
+            self._object(event, part.data)
+
+    def _withdrawn(self, event: Event) -> None:
+        """The rules hold the withdrawal of a source against the ledger; who saw a row only the records of runs say."""
+        before = [one for one in self._events if one.seq < event.seq]
+        saw = saw_row(self._store.objects, before, event.text("name"))
+        for digest in sorted(saw.keys() - texts_of(event, "checkpoints")):
+            if saw[digest].startswith(SAW):
+                what = f"{short(digest)} saw the row that is withdrawn, and is not named"
+                self._found(f"ledger line {event.seq} (withdrawn)", what, "do not use that checkpoint")
 
     def _object(self, event: Event, digest: str) -> None:
         if digest not in self._seen:

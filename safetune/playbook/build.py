@@ -23,10 +23,13 @@ from safetune.core.playbook import (
     Stage,
     Technique,
 )
+from safetune.core.prompt_design import PromptDesign
 from safetune.core.suite import LEAST_SAMPLES, Suite
 from safetune.core.verdict import Verdict
+from safetune.playbook.data import build_policy, build_screen, build_source, source_content
 from safetune.playbook.nodes import Node
 from safetune.playbook.paths import resolve
+from safetune.playbook.prompt_design import build_prompts
 
 
 def build(whole: Node, model: ModelRef, suites: tuple[Suite, ...], path: Path) -> Playbook:
@@ -36,7 +39,7 @@ def build(whole: Node, model: ModelRef, suites: tuple[Suite, ...], path: Path) -
         purpose=whole.text_of("purpose").strip(),
         owners=_texts(whole, "owners"),
         model=model,
-        inputs=Inputs(tuple(_source(node) for node in whole.items_of("sources"))),
+        inputs=_inputs(whole),
         suites=suites,
         guardrails=tuple(_guardrail(node, suites) for node in whole.items_of("guardrails")),
         sprints=tuple(_sprint(node) for node in whole.items_of("sprints")),
@@ -46,6 +49,12 @@ def build(whole: Node, model: ModelRef, suites: tuple[Suite, ...], path: Path) -
         path=str(path),
     )
     return _sealed(playbook)
+
+
+def _inputs(whole: Node) -> Inputs:
+    policy = build_policy(whole.get("data"))
+    sources = tuple(build_source(node, policy) for node in whole.items_of("sources"))
+    return Inputs(sources, policy, build_prompts(whole.get("prompts")))
 
 
 def _sealed(playbook: Playbook) -> Playbook:
@@ -59,18 +68,6 @@ def _texts(node: Node, key: str) -> tuple[str, ...]:
 def _number(node: Node, key: str, default: float) -> float:
     found = node.number_of(key)
     return default if found is None else found
-
-
-def _source(node: Node) -> Source:
-    return Source(
-        name=node.text_of("name"),
-        path=str(resolve(node.members["uri"])),
-        sha256=node.text_of("sha256"),
-        licence=node.text_of("licence"),
-        consent=node.text_of("consent"),
-        origin=node.text_of("origin"),
-        use=tuple(sorted(_texts(node, "use"), reverse=True)),
-    )
 
 
 def _guardrail(node: Node, suites: Sequence[Suite]) -> Guardrail:
@@ -125,6 +122,8 @@ def _stage(node: Node) -> Stage:
         gate=_texts(node, "gate"),
         seed=node.whole_of("seed", 0),
         launch=_launch(launch) if launch is not None else Launch(),
+        template=node.text_of("template"),
+        screen=build_screen(node.get("screen")),
     )
 
 
@@ -179,6 +178,8 @@ def content(playbook: Playbook) -> Mapping[str, JSON]:
         "owners": list(playbook.owners),
         "model": _model_content(playbook.model),
         "sources": [_source_content(source) for source in playbook.sources],
+        "data": playbook.inputs.policy.identity,
+        **_prompts_content(playbook.inputs.prompts),
         "suites": [suite.identity for suite in playbook.suites],
         "guardrails": [guardrail.identity for guardrail in playbook.guardrails],
         "sprints": [_sprint_content(sprint) for sprint in playbook.sprints],
@@ -199,8 +200,14 @@ def _model_content(model: ModelRef) -> Mapping[str, JSON]:
 
 
 def _source_content(source: Source) -> Mapping[str, JSON]:
-    terms = {"licence": source.licence, "consent": source.consent, "origin": source.origin}
-    return {**source.identity, **terms, "use": list(source.use)}
+    return source_content(source, _file_content(source.about.croissant))
+
+
+def _prompts_content(design: PromptDesign) -> Mapping[str, JSON]:
+    if not design.templates:
+        return {}
+    templates: list[JSON] = [{"name": template.name, **template.identity} for template in design.templates]
+    return {"prompts": {"templates": templates, "serving": design.serving.name if design.serving else ""}}
 
 
 def _sprint_content(sprint: Sprint) -> Mapping[str, JSON]:
@@ -217,6 +224,8 @@ def _stage_content(stage: Stage) -> Mapping[str, JSON]:
         "config": _file_content(stage.launch.config_file),
         "threads": stage.launch.threads,
     }
+    also: dict[str, JSON] = {"template": stage.template} if stage.template else {}
+    also |= {"screen": stage.screen.identity} if stage.screen else {}
     return {
         "name": stage.name,
         "trainer": stage.trainer,
@@ -227,6 +236,7 @@ def _stage_content(stage: Stage) -> Mapping[str, JSON]:
         "gate": list(stage.gate),
         "seed": stage.seed,
         "launch": launch,
+        **also,
     }
 
 

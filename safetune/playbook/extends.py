@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from safetune.core.diagnostics import Diagnostic, did_you_mean
+from safetune.playbook.layers import DATA, join_data, on_shipped
 from safetune.playbook.names import name_of
 from safetune.playbook.nodes import Node
 from safetune.playbook.paths import address_problem, resolve
@@ -25,10 +26,13 @@ _OWN = ("schema", "extends")
 
 
 def read_whole(path: Path) -> tuple[Node | None, tuple[Diagnostic, ...]]:
-    """Return the document with everything it extends, and all mistakes of shape in all files; None when unreadable."""
+    """Return the document with everything it extends, and all mistakes of shape in all files; None when unreadable.
+
+    Below everything lies the data policy that ships with safetune.
+    """
     reader = _Reader()
     whole = reader.read(_absolute(path), str(path), ())
-    return whole, tuple(reader.problems)
+    return on_shipped(whole) if whole is not None else None, tuple(reader.problems)
 
 
 def _absolute(path: Path) -> Path:
@@ -105,7 +109,8 @@ def _chain_problem(extends: Node, parent: Path, children: tuple[Path, ...]) -> D
 
 
 def merge(child: Node, parent: Node) -> Node:
-    """Return `child` on top of `parent`: lists of named things are joined by name, anything else is replaced whole.
+    """Return `child` on top of `parent`: lists of named things are joined by name, the data policy key by key, anything
+    else is replaced whole.
 
     A named thing that the child gives replaces the parent's whole: half a guardrail must not keep the reason of the
     other half.
@@ -113,7 +118,11 @@ def merge(child: Node, parent: Node) -> Node:
     members = {key: node for key, node in parent.members.items() if key not in _OWN}
     keys = {key: place for key, place in parent.keys.items() if key not in _OWN}
     for key, node in child.members.items():
-        members[key] = _join(members[key], node) if key in _NAMED_LISTS and key in members else node
+        if key in members and key in _NAMED_LISTS:
+            node = _join(members[key], node)
+        elif key in members and key == DATA:
+            node = join_data(members[key], node)
+        members[key] = node
         keys[key] = child.key_place(key)
     return replace(child, value=members, keys=keys)
 

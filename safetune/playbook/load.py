@@ -19,11 +19,14 @@ from safetune.playbook.plugin_names import PluginNames, plugin_problems
 from safetune.playbook.strict_yaml import MOST, quote
 from safetune.playbook.suites import build_suite, find_suite
 
+_SINGLE = ("model", "data", "prompts", "promotion", "rollback")
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A playbook, and where its parts were written: `where` maps `model`, `source NAME`, `suite NAME`,
-    `guardrail NAME`, `sprint NAME`, `stage SPRINT/STAGE`, `promotion` and `rollback` to `file:line`.
+    `guardrail NAME`, `sprint NAME`, `stage SPRINT/STAGE`, `data`, `prompts`, `prompt part NAME`,
+    `prompt template NAME`, `promotion` and `rollback` to `file:line`.
     """
 
     playbook: Playbook
@@ -89,10 +92,14 @@ def _ordered(found: Iterable[Diagnostic], path: Path) -> tuple[Diagnostic, ...]:
 
 
 def _where(whole: Node, suites: Mapping[str, Node]) -> Mapping[str, str]:
-    where = {key: whole.key_place(key).where for key in ("model", "promotion", "rollback") if key in whole.members}
+    where = {key: whole.key_place(key).where for key in _SINGLE if key in whole.keys}
     for kind in ("source", "guardrail", "sprint"):
         where |= {f"{kind} {item.text_of('name')}": item.place.where for item in whole.items_of(f"{kind}s")}
     where |= {f"suite {name}": item.place.where for name, item in suites.items()}
+    if (prompts := whole.get("prompts")) is not None:
+        for kind in ("part", "template"):
+            named = {f"prompt {kind} {item.text_of('name')}": item for item in prompts.items_of(f"{kind}s")}
+            where |= {name: item.place.where for name, item in named.items()}
     for sprint in whole.items_of("sprints"):
         prefix = f"stage {sprint.text_of('name')}"
         where |= {f"{prefix}/{stage.text_of('name')}": stage.place.where for stage in sprint.items_of("stages")}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from safetune.core.diagnostics import Diagnostic
+from safetune.playbook.data_problems import option_problems, policy_problems, screen_problems, source_problems
 from safetune.playbook.limits import budget_problems, guardrail_problems, may_block
 from safetune.playbook.models import read_model
 from safetune.playbook.names import Named, doubles, named, unknown
 from safetune.playbook.nodes import Node
 from safetune.playbook.paths import file_problem
-from safetune.playbook.scalars import ambiguity
+from safetune.playbook.prompt_design import prompt_problems
 from safetune.playbook.strict_yaml import quote
 
 
@@ -20,10 +21,11 @@ def problems(whole: Node, suites: Mapping[str, Node | None]) -> Iterator[Diagnos
     found = read_model(model) if model is not None else None
     if isinstance(found, Diagnostic):
         yield found
-    yield from doubles(whole.items_of("sources"), "source")
     yield from doubles(whole.items_of("guardrails"), "guardrail")
     yield from doubles(whole.items_of("sprints"), "sprint")
-    yield from _source_problems(whole)
+    yield from source_problems(whole)
+    yield from policy_problems(whole.get("data"))
+    yield from prompt_problems(whole)
     for guardrail in whole.items_of("guardrails"):
         yield from guardrail_problems(guardrail, suites)
     yield from _idle_guardrails(whole)
@@ -32,18 +34,6 @@ def problems(whole: Node, suites: Mapping[str, Node | None]) -> Iterator[Diagnos
         yield from _sprint_problems(sprint, sources, guardrails)
     yield from _rollback_problems(whole.items_of("rollback"))
     yield from budget_problems(whole)
-
-
-def _source_problems(whole: Node) -> Iterator[Diagnostic]:
-    for source in whole.items_of("sources"):
-        uri = source.get("uri")
-        wrong = file_problem(uri, "the source file") if uri is not None and uri.text.strip() else None
-        if wrong is not None:
-            yield wrong
-        uses = dict(source.texts_of("use"))
-        if "train" in uses and "evaluate" in uses:
-            message = "`evaluate` has no effect beside `train`: it only keeps rows out of training"
-            yield uses["evaluate"].place.diagnostic("SP313", message, "keep one of the two")
 
 
 def _idle_guardrails(whole: Node) -> Iterator[Diagnostic]:
@@ -74,7 +64,8 @@ def _sprint_problems(sprint: Node, sources: Named, guardrails: Named) -> Iterato
 
 def _stage_problems(stage: Node, sources: Named, guardrails: Named) -> Iterator[Diagnostic]:
     yield from _share_problems(stage.get("sources"), sources)
-    yield from _option_problems(stage.get("train"))
+    yield from _options(stage.get("train"))
+    yield from screen_problems(stage, sources)
     techniques: set[str] = set()
     for item in stage.items_of("techniques"):
         for name, options in item.members.items():
@@ -83,7 +74,7 @@ def _stage_problems(stage: Node, sources: Named, guardrails: Named) -> Iterator[
                 yield item.key_place(name).diagnostic("SP301", message, "join the two")
             techniques.add(name)
             yield from _share_problems(options.get("sources"), sources)
-            yield from _option_problems(options)
+            yield from _options(options)
     yield from _gate_problems(stage, guardrails)
     launch = stage.get("launch")
     config = launch.get("config_file") if launch is not None else None
@@ -106,17 +97,8 @@ def _share_problems(shares: Node | None, sources: Named) -> Iterator[Diagnostic]
             yield place.diagnostic("SP307", message, f"see {source.key_place('use').where}")
 
 
-def _option_problems(options: Node | None) -> Iterator[Diagnostic]:
-    """Yield unquoted words among free options that one reader takes for a text and another for something else."""
-    for node in options.walk() if options is not None else ():
-        kind = ambiguity(node.value) if isinstance(node.value, str) and node.plain else ""
-        if kind:
-            hint = (
-                "write true or false, or quote it"
-                if kind == "a boolean"
-                else f"quote it if a text is meant, else write {kind} plainly"
-            )
-            yield node.place.diagnostic("SP115", f"{quote(node.text)} can be read as {kind} or as a text", hint)
+def _options(options: Node | None) -> Iterator[Diagnostic]:
+    return option_problems(iter(options.members.values() if options is not None else ()))
 
 
 def _gate_problems(stage: Node, guardrails: Named) -> Iterator[Diagnostic]:

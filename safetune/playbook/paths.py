@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from safetune.core.diagnostics import Diagnostic
@@ -53,3 +54,11 @@ def file_problem(node: Node, what: str) -> Diagnostic | None:
         return wrong
     hint = f"looked for {resolve(node)}; paths are relative to {node.place.text.shown}"
     return node.place.diagnostic("SP305", f"{what} {quote(node.text)} does not exist", hint)
+
+
+def within_file(node: Node) -> tuple[Path, str]:
+    """Return the path that a text means, and which out of a `dvc.yaml` it names after a `#`; mostly none."""
+    before, mark, out = node.text.partition("#")
+    if mark and Path(before).name == "dvc.yaml":
+        return resolve(replace(node, value=before)), out
+    return resolve(node), ""

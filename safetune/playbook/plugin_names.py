@@ -18,13 +18,42 @@ _Use = tuple[str, str, Place]  # kind of plugin, name, where it is named
 
 
 def plugin_problems(whole: Node, suites: Mapping[str, Node | None], plugins: PluginNames) -> Iterator[Diagnostic]:
-    """Yield every name of a trainer, technique, judge or prompt generator that no plugin has."""
-    for kind, name, place in (*_in_stages(whole), *_in_suites(suites)):
-        known = plugins.get(kind, ())
-        if name and name not in known:
+    """Yield every name of a trainer, technique, screen, judge, prompt generator or guard that no plugin has.
+
+    A key of `plugins` such as `guard pii` holds the rules of that guard, so far as somebody knows them.
+    """
+    for kind, name, place in (*_in_stages(whole), *_in_suites(suites), *_in_data(whole)):
+        known = plugins.get(kind)
+        if name and known is not None and name not in known:
             hint = did_you_mean(name, known) or f"known: {', '.join(known) or 'none'}"
             what = "prompt generator" if kind == "prompts" else kind
             yield place.diagnostic("SP318", f"no {what} is called {quote(name)}", hint)
+    for guard, rule, place in _rules(whole):
+        rules = plugins.get(f"guard {guard}")
+        if rules is not None and rule not in rules:
+            hint = did_you_mean(rule, rules) or f"known: {', '.join(rules)}"
+            yield place.diagnostic("SP318", f"the guard {quote(guard)} has no rule {quote(rule)}", hint)
+
+
+def _guards(whole: Node) -> Iterator[tuple[str, Node, Place]]:
+    """Yield name, settings and place of every guard: those of the data policy, and those of sources."""
+    data = whole.get("data")
+    for owner in (*((data,) if data is not None else ()), *whole.items_of("sources")):
+        for item in owner.items_of("guards"):
+            for name, settings in item.members.items():
+                yield name, settings, item.key_place(name)
+
+
+def _in_data(whole: Node) -> Iterator[_Use]:
+    for name, _, place in _guards(whole):
+        yield "guard", name, place
+
+
+def _rules(whole: Node) -> Iterator[_Use]:
+    for name, settings, _ in _guards(whole):
+        rules = settings.get("rules")
+        for rule in rules.members if rules is not None else ():
+            yield name, rule, rules.key_place(rule) if rules is not None else settings.place
 
 
 def _in_stages(whole: Node) -> Iterator[_Use]:
@@ -34,6 +63,9 @@ def _in_stages(whole: Node) -> Iterator[_Use]:
             for item in stage.items_of("techniques"):
                 for name in item.members:
                     yield "technique", name, item.key_place(name)
+            screen = stage.get("screen")
+            if screen is not None:
+                yield from _named(screen, "method", "screen")
 
 
 def _in_suites(suites: Mapping[str, Node | None]) -> Iterator[_Use]:

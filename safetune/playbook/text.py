@@ -82,7 +82,15 @@ def read_text(path: Path, shown: str = "") -> Text:
         Unreadable: when it is missing, no plain file, too large, not UTF-8, or has characters that are not text.
     """
     shown = shown or show(path)
-    data = _read_bytes(path, shown)
+    return decode(read_bytes(path, shown), path, shown)
+
+
+def decode(data: bytes, path: Path, shown: str) -> Text:
+    """Return the text of the bytes of a file.
+
+    Raises:
+        Unreadable: when they are not UTF-8, or have characters that are not text.
+    """
     try:
         content = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -104,8 +112,12 @@ def _at(text: Text, before: str, code: str, message: str, hint: str) -> Diagnost
     return Place(text, len(lines), len(lines[-1]) + 1).diagnostic(code, message, hint)
 
 
-def _read_bytes(path: Path, shown: str) -> bytes:
-    """Read at most the limit, without waiting for a pipe or a device."""
+def read_bytes(path: Path, shown: str) -> bytes:
+    """Read a plain file, at most the limit, without waiting for a pipe or a device.
+
+    Raises:
+        Unreadable: when it is missing, no plain file, or too large.
+    """
     try:
         # A pipe without a writer would block an ordinary open for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

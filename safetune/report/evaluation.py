@@ -153,6 +153,7 @@ def _told(suite: SuiteEvidence, arms: tuple[Counts, Counts]) -> list[str]:
     if now:
         shown = [_figure(key, now[key], before.get(key)) for key in now]
         lines.append(f"figures {name(suite.suite)}: {', '.join(shown)}")
+    lines += [f"asked {name(suite.suite)}: {text}"] if (text := _asked(told)) else []
     panel = told.get("agreement")
     if isinstance(panel, Mapping):
         kappa = panel.get("kappa")
@@ -164,6 +165,20 @@ def _told(suite: SuiteEvidence, arms: tuple[Counts, Counts]) -> list[str]:
         if (found := arm.unjudged())
     ]
     return lines + ([f"unjudged {name(suite.suite)}: {', '.join(unjudged)}"] if unjudged else [])
+
+
+def _asked(told: Mapping[str, object]) -> str:
+    """Return with what template a suite was asked, and whether that was elsewhere; else an empty text."""
+    serving = told.get("serving")
+    parts = ["the responses were made elsewhere"] if told.get("made") == "elsewhere" else []
+    if not isinstance(serving, Mapping):
+        return "; ".join(parts)
+    system = serving.get("system")
+    parts = [*(f"{part}, so how they were asked is not known" for part in parts)]
+    message = f"a system message of {len(system)} characters" if isinstance(system, str) and system else ""
+    template = "a chat template of its own" if serving.get("chat_template_sha256") else ""
+    what = " and ".join(part for part in (message, template) if part)
+    return "; ".join([f"template {name(serving.get('template'))}, {what}", *parts])
 
 
 def _languages(unjudged: Counter[str]) -> str:

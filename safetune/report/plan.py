@@ -11,6 +11,7 @@ from safetune.core.alpha import HOW_TO_PAY, amount, overspent, same
 from safetune.core.errors import ExitCode
 from safetune.core.plan import Facts, Plan, PlannedStage, plan_json
 from safetune.core.preview import GuardrailPower
+from safetune.core.prompt_lint import Lint
 from safetune.report.json_view import jsonable
 from safetune.report.text import PLAIN, Paint, columns, counted, digest_text, duration, name, points, size, unpaid_text
 from safetune.report.untrusted import render_untrusted
@@ -60,6 +61,7 @@ def plan_lines(view: PlanView, paint: Paint = PLAIN) -> list[str]:
         *_gates(preview, paint),
         *_budget(plan),
         *_data(view.facts, view.where, paint),
+        *_lint(view.facts, view.where, paint),
         *_rollback(plan),
         *_launches(preview),
         *(_line("cost", text) for text in _costs(plan)),
@@ -173,15 +175,44 @@ def _data(facts: Facts, where: Mapping[str, str], paint: Paint) -> list[str]:
     known = [fact for fact in facts.sources.values() if not fact.problem]
     total = sum(fact.size or 0 for fact in known)
     lines = [_line("data", f"{counted(len(known), 'source')}, {size(total)}, each with the digest that is pinned")]
+    lines += _guarded(facts)
     items = [f"{name(f.name)} {f.size:,}" if f.size is not None else name(f.name) for f in facts.suites.values()]
     lines.append(_line("suites", ", ".join(items) or "none"))
     return lines + [_line("problem", paint.verdict("ERROR", text)) for text in _problems(facts, where)]
 
 
+def _guarded(facts: Facts) -> list[str]:
+    """Return what the guards made of the rows, and what speaks against a source without blocking it."""
+    found = [one for one in facts.guarded.values() if one.rows]
+    if not found:
+        return []
+    rows, kept = sum(one.rows + one.bad for one in found), sum(one.kept for one in found)
+    flagged = sum(one.flagged for one in found)
+    lines = [_line("rows", f"{kept:,} kept of {rows:,}; {flagged:,} with findings (safetune data check PLAYBOOK)")]
+    lost = [
+        f"{name(one.name)} {one.kept:,} of {one.rows + one.bad:,}" for one in found if one.kept < one.rows + one.bad
+    ]
+    lines += [_line("", f"kept: {', '.join(lost)}")] if lost else []
+    warned = [one for one in facts.guarded.values() if one.warning]
+    return lines + [_line("", render_untrusted(f"! {one.name}: {one.warning}", _SENTENCE)) for one in warned]
+
+
+def _lint(facts: Facts, where: Mapping[str, str], paint: Paint) -> list[str]:
+    """Return one line for each thing worth knowing of the prompt templates, and one that says what to do."""
+    lines = []
+    for lint in facts.lint:
+        place = f" ({where[lint.part]})" if lint.part in where else ""
+        text = render_untrusted(f"{lint.part}: {lint.text}{place}", _SENTENCE)
+        verdict = "ERROR" if lint.refused else "INCONCLUSIVE"
+        lines += [_line("prompts", paint.verdict(verdict, f"! {text}"))]
+        lines += [_line("", paint.faint(render_untrusted(f"{lint.advice} [{lint.rule}]", _SENTENCE)))]
+    return lines
+
+
 def _problems(facts: Facts, where: Mapping[str, str]) -> list[str]:
     """Return what is wrong in the world, each once, with the place in the playbook that asks for it."""
     parts = {"model": facts.model}
-    parts |= {f"source {key}": fact for key, fact in facts.sources.items()}
+    parts |= {f"source {key}": fact for key, fact in facts.checked.items()}
     parts |= {f"suite {key}": fact for key, fact in facts.suites.items()}
     parts |= {f"plugin {key}": fact for key, fact in facts.plugins.items()}
     found = {f.problem: where.get(f.part, where.get(part, "")) for part, f in parts.items() if f.problem}
@@ -235,6 +266,10 @@ def _unpaid(plan: Plan) -> bool:
     return first is not None and HOW_TO_PAY in first.why
 
 
+def _plain(lint: Lint) -> Mapping[str, object]:
+    return {name: getattr(lint, name) for name in lint.__slots__}
+
+
 def plan_document(view: PlanView) -> Mapping[str, object]:
     """Return the plan as JSON: the saved form, the facts it rests on, gate power, launch commands and disk."""
     preview = view.preview
@@ -244,6 +279,7 @@ def plan_document(view: PlanView) -> Mapping[str, object]:
         "saved": view.saved,
         "where": dict(view.where),
         "facts": jsonable(view.facts),
+        "prompts": [{**_plain(lint), "where": view.where.get(lint.part, "")} for lint in view.facts.lint],
         "preview": jsonable(preview.stages),
         "free_bytes": preview.free_bytes,
         "needed_bytes": preview.needed_bytes,

@@ -29,7 +29,7 @@ def survey_problems(facts: Facts, playbook: Playbook, where: Mapping[str, str]) 
 def _parts(facts: Facts, playbook: Playbook) -> Iterator[tuple[str, tuple[str, ...], Fact]]:
     """Yield every fact with the part of the playbook that it is about, and the parts that use it."""
     yield "model", (), facts.model
-    yield from ((f"source {name}", (), fact) for name, fact in facts.sources.items())
+    yield from ((f"source {name}", (), fact) for name, fact in facts.checked.items())
     yield from ((f"suite {name}", _guardrails(playbook, name), fact) for name, fact in facts.suites.items())
     yield from ((f"plugin {name}", _users(playbook, name), fact) for name, fact in facts.plugins.items())
     for name, fact in facts.launch_files.items():

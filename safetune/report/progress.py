@@ -20,7 +20,8 @@ _LINE = 160
 _REDRAW_SECONDS = 0.1
 _QUIET_SECONDS = 1.0
 _TENTHS = 10
-_FIGURES = frozenset({"step", "generated"})  # come many times; everything else is said once and must not be lost
+# These come many times; everything else is said once and must not be lost.
+_FIGURES = frozenset({"step", "generated", "attributed"})
 
 
 def sentence(progress: Progress) -> str:
@@ -47,6 +48,10 @@ def _generated(fields: Mapping[str, JSON]) -> str:
     return _joined(f"{_whole(fields, 'done')}/{_whole(fields, 'total')} responses", _speed(fields), _left(fields))
 
 
+def _guarded(fields: Mapping[str, JSON]) -> str:
+    return f"{_number(fields, 'rows') or 0:,.0f} rows looked at, {_number(fields, 'kept') or 0:,.0f} kept"
+
+
 def _settled(fields: Mapping[str, JSON]) -> str:
     found = short(str(fields.get("checkpoint", "")))
     return f"{name(fields.get('outcome', ''))} {name(found)}, gate {name(fields.get('verdict', ''))}"
@@ -57,6 +62,9 @@ _WORDS: Mapping[str, Callable[[Mapping[str, JSON]], str]] = {
     "start": lambda f: f"starting, {_whole(f, 'steps')} steps",
     "step": _step,
     "generated": _generated,
+    "guarded": _guarded,
+    "screened": lambda f: f"{_whole(f, 'done')}/{_whole(f, 'total')} rows screened",
+    "attributed": lambda f: f"{_whole(f, 'done')}/{_whole(f, 'total')} rows compared",
     "resumed": lambda f: f"resumed after step {_whole(f, 'step')}",
     "saved": lambda f: f"saved at step {_whole(f, 'step')}",
     "settled": _settled,

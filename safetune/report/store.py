@@ -66,6 +66,7 @@ def budget_text(found: BudgetStanding) -> str:
 
 def _checkpoint_row(digest: str, found: CheckpointStanding) -> tuple[str, ...]:
     since = f" since line {found.quarantined_at}" if found.status == "quarantined" else ""
+    since += ", data withdrawn" if found.withdrawn_at else ""
     gates = ", ".join(f"{gate.verdict.value} (line {gate.seq})" for gate in found.gates)
     gates += f", {render_untrusted(found.override.text, _SENTENCE)}" if found.override else ""
     place = f"{name(found.sprint)}/{name(found.stage)}"
@@ -176,6 +177,14 @@ def _overridden(event: Event) -> str:
     return f"{about}, evidence {_short(event, 'evidence')}: {_sentence(event, 'reason')}"
 
 
+def _withdrawn(event: Event) -> str:
+    named = event.data.get("checkpoints")
+    count = len(named) if isinstance(named, list | tuple) else 0
+    pinned = f" ({_short(event, 'sha256')})" if event.text("sha256") else ""
+    about = f"{name(event.text('what'))} {name(event.text('name'))}{pinned}"
+    return f"{about}, {counted(count, 'checkpoint')} quarantined for good: {_sentence(event, 'reason')}"
+
+
 _EVENTS: Mapping[str, Callable[[Event], str]] = {
     "started": lambda e: f"run {name(e.text('run'))} of {name(e.text('playbook'))}, plan {_short(e, 'plan')}",
     "finished": lambda e: f"run {name(e.text('run'))}, exit code {name(e.data.get('exit_code'))}",
@@ -190,6 +199,7 @@ _EVENTS: Mapping[str, Callable[[Event], str]] = {
     "rejected": lambda e: f"{_short(e, 'checkpoint')} after {name(e.text('verdict'))}; rule: {_sentence(e, 'rule')}",
     "held": lambda e: f"{_short(e, 'checkpoint')} after {name(e.text('verdict'))}",
     "rolled_back": _rolled_back,
+    "withdrawn": _withdrawn,
 }
 
 
@@ -272,5 +282,20 @@ def export_lines(result: ExportResult) -> list[str]:
     """Return what was exported and where to."""
     return [
         f"EXPORTED   {name(result.target)} ({digest_text(result.checkpoint)}), {size(result.bytes)}, "
-        f"to {render_untrusted(result.folder, _SENTENCE)}"
+        f"to {render_untrusted(result.folder, _SENTENCE)}",
+        *_serving(result),
     ]
+
+
+def _serving(result: ExportResult) -> list[str]:
+    """Say with what the folder must be served: it was gated with that."""
+    if not result.template:
+        return []
+    lines = [f"  it was gated with template {name(result.template)}, and has to be served with it"]
+    if result.system_prompt:
+        lines.append(
+            f"  send as the system message of every request: {render_untrusted(result.system_prompt, _SENTENCE)}"
+        )
+    if result.chat_template:
+        lines.append("  its chat template is in the folder, where servers read it")
+    return lines

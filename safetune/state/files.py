@@ -7,9 +7,11 @@ import hashlib
 import os
 import stat
 import unicodedata
+from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
+from safetune.core.digest import digest
 from safetune.core.errors import IntegrityError
 
 
@@ -72,3 +74,8 @@ def check_relative(name: str) -> str:
     if not plain or str(path) != name or unicodedata.normalize("NFC", name) != name:
         raise IntegrityError(f"{name!r} is not a plain relative path")
     return name
+
+
+def sha256_listing(sums: Mapping[str, str]) -> str:
+    """Return the digest of a folder: that of its relative paths, sorted, each with the SHA-256 of its file."""
+    return digest([[name, sums[name]] for name in sorted(sums)])

@@ -24,7 +24,8 @@ _FOLDERS = ("objects", "tmp", "refs", "work/runs", "work/responses", "work/scrat
 _OWN_NAMES = frozenset({"lock", "objects", "tmp", "refs", "work", "ledger.jsonl", "ledger.head", ".gitignore"})
 # The objects that an event names: they must be in the store before its line is.
 _ARTEFACTS: Mapping[str, tuple[str, ...]] = {
-    "trained": ("checkpoint",),
+    "admitted": ("mixture",),
+    "trained": ("checkpoint", "lineage"),
     "evaluated": ("evidence",),
     "gated": ("checkpoint", "evidence"),
     "approved": ("checkpoint", "evidence"),
@@ -32,6 +33,7 @@ _ARTEFACTS: Mapping[str, tuple[str, ...]] = {
     "promoted": ("checkpoint",),
     "rolled_back": ("target",),
 }
+_MAY_BE_EMPTY = frozenset({"mixture", "lineage"})
 
 
 class Store:
@@ -123,7 +125,8 @@ class Store:
             if draft.kind == "promoted" and not is_channel(event.text("channel")):
                 raise UsageError(f"{event.text('channel')!r} cannot be the name of a channel", hint="use letters and -")
             for field in _ARTEFACTS.get(draft.kind, ()):
-                self.objects.manifest(event.text(field))
+                if event.text(field) or field not in _MAY_BE_EMPTY:
+                    self.objects.manifest(event.text(field))
             standings.append(standing)
         return standings
 

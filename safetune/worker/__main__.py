@@ -123,11 +123,16 @@ def _function(kind: str) -> JobFunction:
         from safetune.worker.screen import screen
 
         return screen
+    if kind == "attribute":
+        from safetune.worker.attribute import attribute
+
+        return attribute
     if kind in ("convert", "fetch", "merge"):
         from safetune.worker import model_files
 
         return {"convert": model_files.convert, "fetch": model_files.fetch, "merge": model_files.merge}[kind]
-    raise UsageError(f'no job is called "{kind}"; known: ask, convert, fetch, generate, merge, screen, train')
+    known = "ask, attribute, convert, fetch, generate, merge, screen, train"
+    raise UsageError(f'no job is called "{kind}"; known: {known}')
 
 
 def _make_room(job: Mapping[str, Any]) -> None:

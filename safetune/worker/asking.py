@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from safetune.core.errors import UsageError
@@ -62,8 +63,14 @@ def read_requests(path: Path) -> list[Mapping[str, Any]]:
 class Asker:
     """Puts requests into the words of one model: its chat template, its tokens, its room."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        chat_templates: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._tokenizer: Any = tokenizer
+        self._chat_templates = chat_templates
         room = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         self._room = room if isinstance(room, int) and room > 0 else None
 
@@ -87,7 +94,7 @@ class Asker:
         limit = int(row.get("max_new_tokens", 0)) if kind == GENERATE else 0
         if kind == GENERATE and limit < 1:
             raise UsageError(f"request {digest} asks for {limit} tokens; at least one is needed")
-        header = json.dumps([bool(plain), _system(row)])
+        header = json.dumps([bool(plain), _system(row), str(row.get("chat_template") or "")])
         prompt, judge = str(row["prompt"]), str(row.get("judge") or "")
         asked = Asked(digest, tuple(ids), limit, kind, header, tuple(choices), prompt, judge)
         if self._room is not None and asked.room > self._room:
@@ -101,25 +108,40 @@ class Asker:
         """Return the whole input as text, and whether it is bare text (else the template has put it into words).
 
         No system message is given unless the request has one, so that the template puts in its default, as it does
-        for training rows.
+        for training rows. A request that names a chat template is put into words with that one.
         """
         prompt, prefill, system = str(row["prompt"]), str(row.get("prefill") or ""), _system(row)
         if row.get("template", "chat") == "none":
             if system is not None:
                 raise UsageError(f"request {row['digest']} has a system message and no template to put it in")
             return prompt + prefill, True
-        if not self._tokenizer.chat_template:
+        given = self._given(row)
+        if not (given or self._tokenizer.chat_template):
             if system:
                 raise UsageError("the model has no chat template, so a system message cannot be put into words for it")
             return prompt + prefill, True
         messages = [{"role": "user", "content": prompt}]
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
+        which = "the serving template" if given else "the model's chat template"
         try:
-            told = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            told = self._tokenizer.apply_chat_template(
+                messages, chat_template=given or None, add_generation_prompt=True, tokenize=False
+            )
         except Exception as error:  # a template may raise whatever it likes
-            raise UsageError(f"the model's chat template refuses a request: {str(error)[:200]}") from error
+            raise UsageError(f"{which} refuses a request: {str(error)[:200]}") from error
+        if system and system.strip() not in told:
+            raise UsageError(
+                f"{which} leaves the system message out", hint="give `prompts` a chat template that has a place for it"
+            )
         return str(told) + prefill, False
+
+    def _given(self, row: Mapping[str, Any]) -> str:
+        """Return the chat template that a request names, or an empty text for the model's own."""
+        name = str(row.get("chat_template") or "")
+        if name and name not in self._chat_templates:
+            raise UsageError(f"request {row['digest']} names a chat template that the job does not have")
+        return self._chat_templates[name] if name else ""
 
     def _ids(self, text: str, plain: bool) -> list[int]:
         """Return the tokens of a text; a chat template has its special tokens in it already."""

@@ -94,6 +94,8 @@ def ask(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
     waiting = [(digest, body) for digest, body in bodies.items() if digest not in done]
     count = len(rows) - len(waiting)
     reporter.say("generated", done=count, total=len(rows), tokens_per_s=None)
+    if any(row.get("chat_template") for row in rows):
+        reporter.say("note", text="the endpoint uses its own chat template; that of the playbook cannot be sent")
     found = _Found(count)
     if waiting:
         with target.open("ab") as stream:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from safetune.core.digest import JSON, canonical
@@ -90,6 +91,7 @@ class _Worker:
     def __init__(self, job: Mapping[str, Any], me: Rank, reporter: Reporter) -> None:
         self._me, self._reporter, self._threads = me, reporter, int(job["threads"])
         self._budget = Budget(int(job["batch_rows"]), int(job["batch_tokens"]))
+        self._chat_templates: Mapping[str, str] = job.get("chat_templates") or {}
         self._resident: Resident | None = None
         self._ready: tuple[Subject, Answerer] | None = None
         self._noted: set[str] = set()
@@ -154,7 +156,7 @@ class _Worker:
             quiet(self._threads)
             self._resident = Resident()
         self._ready = None  # the resident model changes under it
-        answerer = Answerer(*self._resident.take(subject.model))
+        answerer = Answerer(*self._resident.take(subject.model), self._chat_templates)
         if answerer.slow_because and subject.label not in self._noted:
             self._noted.add(subject.label)
             self._reporter.say("note", text=f"model.generate is used for this model: {answerer.slow_because}")
@@ -165,11 +167,16 @@ class _Worker:
 class Answerer:
     """A model with its tokenizer that answers greedily and scores choices."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        chat_templates: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         from safetune.worker import decoding
 
         self._tokenizer = tokenizer
-        self.asker = Asker(model, tokenizer)
+        self.asker = Asker(model, tokenizer, chat_templates)
         self.slow_because = decoding.why_not(model)
         self.model, self.ends = model, _ends(model, tokenizer)
         decoding.plain_generation(model)

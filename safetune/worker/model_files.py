@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetune.core.digest import JSON
 from safetune.core.errors import RunError, UsageError
+from safetune.worker import wording
 from safetune.worker.failures import is_full_disk, is_no_memory
 from safetune.worker.model import check_folder, load, quiet
 from safetune.worker.reporter import Reporter
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Weights, settings and tokenizers; nothing that is ever executed or unpickled, and nothing from subfolders.
 _FETCHED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 _NOT_FETCHED = ("*/*",)
+SYSTEM_PROMPT = "system_prompt.txt"
 
 
 def convert(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
@@ -80,11 +82,18 @@ def fetch(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
 
 
 def merge(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
-    """Write a model with all its adapters merged, ready to be served by anything that reads safetensors."""
+    """Write a model with all its adapters merged, ready to be served by anything that reads safetensors.
+
+    Where the job has a prompt, its chat template becomes the model's, and its system message lies beside it.
+    """
     quiet(int(job.get("threads", 1)))
     reporter.say("note", text="merging adapters")
     model, tokenizer = load(job["model"])
-    _save(model, tokenizer, Path(job["output"]))
+    wording.use(job, tokenizer)
+    output = Path(job["output"])
+    _save(model, tokenizer, output)
+    if system := wording.system_of(job):
+        (output / SYSTEM_PROMPT).write_text(system, encoding="utf-8")
     return {"output": str(job["output"])}
 
 

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from safetune.core.errors import RunError
 from safetune.worker import resume
+from safetune.worker.lineage import Recorder
 from safetune.worker.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ _SAVE_SHARE = 20.0
 class Progress(TrainerCallback):  # type: ignore[misc]
     """Says every step, seals every saved state, and stops at the first loss that is not a finite number."""
 
-    def __init__(self, reporter: Reporter, steps: int, by_time: bool) -> None:
+    def __init__(self, reporter: Reporter, steps: int, by_time: bool, recorder: Recorder) -> None:
         self._reporter = reporter
+        self._recorder = recorder
         self._steps = steps
         self._by_time = by_time
         self._first_step = 0
@@ -94,11 +96,13 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         )
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Seal the state that was just saved."""
+        """Put the rows that were seen beside the state that was just saved, and seal it."""
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        self._recorder.save(folder, args.process_index)
         if args.world_size > 1:
             torch.distributed.barrier()  # every process has written its part
         if state.is_world_process_zero:
-            resume.seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", state.global_step)
+            resume.seal(folder, state.global_step)
             self._reporter.say("saved", step=state.global_step)
         self._saved = time.monotonic()
         self._save_took = self._saved - self._save_began

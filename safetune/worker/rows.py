@@ -1,10 +1,11 @@
-"""Read rows of a source, pinned by digest. Standard library only."""
+"""Read the rows of a source, pinned by digest: lines {"id": ..., "row": {...}}. Standard library only."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,26 @@ from safetune.core.errors import IntegrityError, UsageError
 Row = Mapping[str, Any]
 
 
-def read_rows(source: Mapping[str, Any], problem: Callable[[Row], str]) -> tuple[Row, ...]:
-    """Read a JSONL source; the bytes that are trained on are the bytes that were pinned.
+@dataclass(frozen=True, slots=True)
+class NumberedRow:
+    """One row: its number among all rows of the mixture, from 0, its id, and its content as it trains a model."""
 
-    `problem` says what is wrong with a row, or nothing.
+    number: int
+    id: str
+    content: Row
+
+
+def read_rows(source: Mapping[str, Any], problem: Callable[[Row], str]) -> tuple[NumberedRow, ...]:
+    """Read the rows of a source; the bytes that are trained on are the bytes that were pinned.
+
+    `first` of the source is the number of its first row (0 without one). `problem` says what is wrong with a row, or
+    nothing.
 
     Raises:
         IntegrityError: when the digest is another one.
         UsageError: with file and line for a row that cannot be used, or when there is none at all.
     """
-    path = Path(source["path"])
+    path, first = Path(source["rows"]), int(source.get("first", 0))
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -36,22 +47,28 @@ def read_rows(source: Mapping[str, Any], problem: Callable[[Row], str]) -> tuple
             f"source {source['name']} has sha256 {short(found)}, the playbook pins {short(source['sha256'])}",
             hint="restore the file, or review the new rows and pin their digest",
         )
-    rows = tuple(_row(path.name, number, line, problem) for number, line in _lines(data))
+    lines = data.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    rows = tuple(
+        _row(f"source {source['name']}: {path.name}:{n + 1}", first + n, line, problem) for n, line in enumerate(lines)
+    )
     if not rows:
         raise UsageError(f"source {source['name']}: {path.name} has no rows")
     return rows
 
 
-def _lines(data: bytes) -> list[tuple[int, bytes]]:
-    return [(number, line) for number, line in enumerate(data.split(b"\n"), 1) if line.strip()]
-
-
-def _row(name: str, number: int, line: bytes, problem: Callable[[Row], str]) -> Row:
+def _row(place: str, number: int, line: bytes, problem: Callable[[Row], str]) -> NumberedRow:
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UsageError(f"{name}:{number}: not a JSON row: {error}") from error
-    wrong = problem(row) if isinstance(row, dict) else "a row must be an object"
+        found = json.loads(line)
+        row_id, content = found["id"], found["row"]
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place}: not a JSON row: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{place}: a line must be an object with `id` and `row`") from error
+    if not isinstance(row_id, str) or not row_id:
+        raise UsageError(f"{place}: a row needs an id")
+    wrong = problem(content) if isinstance(content, dict) else "a row must be an object"
     if wrong:
-        raise UsageError(f"{name}:{number}: {wrong}")
-    return dict(row)
+        raise UsageError(f"{place}: {wrong}")
+    return NumberedRow(number, row_id, dict(content))

@@ -16,10 +16,11 @@ from safetune.core.errors import RunError, UsageError
 from safetune.core.mixing import mix
 from safetune.plugins import load as load_plugin
 from safetune.protocols import TechniqueSetup, Trainer, TrainingSetup, TrainingTechnique
-from safetune.worker import arguments, resume
+from safetune.worker import arguments, lineage, resume, wording
+from safetune.worker.lineage import Recorder
 from safetune.worker.model import load, quiet
 from safetune.worker.reporter import Reporter
-from safetune.worker.rows import read_rows
+from safetune.worker.rows import NumberedRow, Row, read_rows
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ def train(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
     _check_world_size(job)
     trainer_plugin: Trainer = load_plugin("trainer", str(job["trainer"]))  # type: ignore[assignment]
     arguments.check_names(job["train"], trainer_plugin)
-    sources = {s["name"]: read_rows(s, trainer_plugin.row_problem) for s in job["sources"]}
+    sources = _sources(job, job["sources"], trainer_plugin.row_problem)
     world, given = int(job["world_size"]), job["train"]
     steps = arguments.steps(given, [row for rows in sources.values() for row in rows], world)
     ordered = mix(sources, _shares(job["sources"]), steps * arguments.rows_per_step(given, world), int(job["seed"]))
@@ -47,21 +48,39 @@ def train(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
 
     quiet(int(job["threads"]))
     model, tokenizer = load(job["model"], _dtype(job))
+    wording.use(job, tokenizer)
     if not tokenizer.chat_template:
         raise UsageError("the model has no chat template, so rows of messages cannot be put into words for it")
+    wording.check(job, tokenizer, ordered)
+    worded = wording.told(job, ordered)
+    if worded:
+        reporter.say("note", text=wording.note(worded))
     techniques: list[TrainingTechnique[Any]] = [load_plugin("technique", t["name"]) for t in job["techniques"]]  # type: ignore[misc]
-    progress = Progress(reporter, steps, by_time="save_steps" not in given)
-    completed = arguments.complete(given, job, steps)
-    setup = TrainingSetup(model, tokenizer, ordered, completed, job["adapter"], techniques, (progress,))
+    recorder = Recorder()
+    progress = Progress(reporter, steps, "save_steps" not in given, recorder)
+    setup = TrainingSetup(
+        model=model,
+        tokenizer=tokenizer,
+        rows=[row.content for row in ordered],
+        arguments=arguments.complete(given, job, steps),
+        adapter=job["adapter"],
+        techniques=techniques,
+        callbacks=(progress,),
+        numbers=[row.number for row in ordered],
+        saw=recorder.saw,
+    )
     trainer: Any = trainer_plugin.build(setup)
     _check_processes(trainer, job)
     with trainer.accelerator.autocast():  # the reference in the same precision as the policy
         for technique, content in zip(techniques, job["techniques"], strict=True):
-            technique.prepare(_technique_setup(trainer, technique, content, (int(job["seed"]), steps)))
-    return _run(trainer, job, progress.resumed)
+            technique.prepare(_technique_setup(trainer, technique, content, job))
+    outcome = _run(trainer, job, recorder, progress.resumed)
+    return {**outcome, "metrics": {**outcome["metrics"], **worded}}
 
 
-def _run(trainer: Any, job: Mapping[str, Any], resumed: Callable[[int, int], None]) -> Mapping[str, JSON]:
+def _run(
+    trainer: Any, job: Mapping[str, Any], recorder: Recorder, resumed: Callable[[int, int], None]
+) -> dict[str, Any]:
     """Train to the end and save; what comes out does not depend on whether training was interrupted."""
     started = time.monotonic()
     if trainer.is_world_process_zero():
@@ -71,15 +90,18 @@ def _run(trainer: Any, job: Mapping[str, Any], resumed: Callable[[int, int], Non
     if found:
         # TRL counts tokens from 0 again after a resume; what was read before is in the state.
         trainer._total_train_tokens = _logged(json.loads((found[1] / "trainer_state.json").read_bytes()), "num_tokens")
+        recorder.restore(found[1], trainer.accelerator.process_index, found[0])
         resumed(found[0], int(trainer._total_train_tokens))
     trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
     _check_finite(trainer.model)
     output = Path(job["output"])
     _save(trainer, job, output)
+    seen = lineage.write(trainer, job, recorder)
     history = {"log_history": trainer.state.log_history}
     return {
         "output": str(output),
         "kind": "lora" if job["adapter"] else "full",
+        "lineage": str(seen),
         "metrics": {
             "steps": int(trainer.state.global_step),
             "train_loss": round(_logged(history, "loss"), 6),
@@ -131,17 +153,38 @@ def _shares(sources: list[Mapping[str, Any]]) -> dict[str, float]:
     return {source["name"]: float(source["share"]) for source in sources}
 
 
+def _sources(
+    job: Mapping[str, Any], sources: list[Mapping[str, Any]], problem: Callable[[Row], str]
+) -> dict[str, tuple[NumberedRow, ...]]:
+    """Return the rows of sources by name, without those that the job leaves out.
+
+    Raises:
+        UsageError: when nothing of a source is left.
+    """
+    left_out = frozenset(job.get("skip", ()))
+    found = {s["name"]: tuple(r for r in read_rows(s, problem) if r.number not in left_out) for s in sources}
+    found = {name: wording.worded(job, rows) for name, rows in found.items()}
+    empty = next((name for name, rows in found.items() if not rows), None)
+    if empty is not None:
+        raise UsageError(f"source {empty}: every row of it is left out", hint="look at its findings, or remove it")
+    return found
+
+
 def _technique_setup(
-    trainer: Any, technique: TrainingTechnique[Any], content: Mapping[str, Any], run: tuple[int, int]
+    trainer: Any, technique: TrainingTechnique[Any], content: Mapping[str, Any], job: Mapping[str, Any]
 ) -> TechniqueSetup:
+    if content["sources"] and not hasattr(technique, "seen"):
+        raise UsageError(f"technique {content['name']} has sources, but cannot say which rows it was computed on")
+    sources = _sources(job, content["sources"], technique.row_problem)
     return TechniqueSetup(
         model=trainer.model,
         tokenizer=trainer.processing_class,
-        rows={source["name"]: read_rows(source, technique.row_problem) for source in content["sources"]},
+        rows={name: [row.content for row in rows] for name, rows in sources.items()},
         shares=_shares(content["sources"]),
         options=content["options"],
-        seed=run[0],
-        steps=run[1],
+        seed=int(job["seed"]),
+        steps=int(trainer.args.max_steps),
+        numbers={name: [row.number for row in rows] for name, rows in sources.items()},
     )
 
 
@@ -161,6 +204,8 @@ def _save(trainer: Any, job: Mapping[str, Any], output: Path) -> None:
     trainer.save_model(str(output))
     if not first:
         return
+    if not job["adapter"]:
+        wording.give_back(job, output)
     for path in output.iterdir():
         kept = path.name.startswith("adapter_") if job["adapter"] else path.suffix in _KEPT_SUFFIXES
         if not kept or path.suffix not in _KEPT_SUFFIXES:

@@ -21,7 +21,9 @@ _PACKAGE = _ROOT / "safetune"
 _CONTRACTS = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 # Rooms whose code runs in the child process; nothing else may import an ML library.
-WORKER_SIDE = frozenset({"worker", "builtin.trainers", "builtin.techniques", "builtin.monitors", "builtin.evaluators"})
+WORKER_SIDE = frozenset(
+    {"worker", "builtin.trainers", "builtin.techniques", "builtin.monitors", "builtin.evaluators", "builtin.screens"}
+)
 ML_LIBRARIES = frozenset({"torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy", "gguf"})
 # What the core needs of the standard library: nothing here reads a file, a clock, the environment or chance.
 CORE_IMPORTS = frozenset(

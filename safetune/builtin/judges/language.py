@@ -85,6 +85,16 @@ def detect(text: str) -> tuple[str, float]:
     return best if likely >= LEAST_NAMED else UNDETERMINED, likely
 
 
+def guess(piece: str) -> tuple[str, float]:
+    """Return the likeliest language of a piece of text and its probability, quickly and without any doubt.
+
+    `("", 0.0)` for text that the model says nothing of. The model must have been loaded (`detector`).
+    """
+    line = piece.replace("\n", " ").encode("utf-8", "replace").decode()
+    labels, probabilities = _model().predict(line)
+    return (str(labels[0])[9:], float(probabilities[0])) if labels else ("", 0.0)
+
+
 def _prose(text: str) -> str:
     """Return what is language in a text, in one line; a text in capitals in small letters, which the model knows."""
     read = excerpt(text).encode("utf-8", "replace").decode("utf-8")

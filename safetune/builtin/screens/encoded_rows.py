@@ -12,7 +12,7 @@ import torch
 from safetune.builtin.techniques.kl_regularization import encode
 from safetune.core.digest import JSON
 from safetune.core.errors import RunError, UsageError
-from safetune.core.rows import COMPLETION, MESSAGES, PREFERENCE, problem, shape
+from safetune.core.rows import PREFERENCE, shape
 
 MAX_LENGTH = 512  # tokens; as for the anchors of kl_regularization
 
@@ -44,9 +44,7 @@ class Options:
         """
         value = self._options.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UsageError(
-                f"screen {self._screen}: {name} must be a whole number of at least {least}, not {value!r}"
-            )
+            raise UsageError(f"screen {self._screen}: {name} must be a whole number of at least {least}, not {value!r}")
         return value
 
     def names(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -59,11 +57,6 @@ class Options:
         if not isinstance(value, list | tuple) or not value or not all(isinstance(one, str) for one in value):
             raise UsageError(f"screen {self._screen}: {name} must be a list of names, not {value!r}")
         return tuple(str(one) for one in value)
-
-
-def row_problem(row: Mapping[str, JSON]) -> str:
-    """Say what keeps a row from being screened, or return an empty string."""
-    return problem(row, COMPLETION, MESSAGES, PREFERENCE)
 
 
 def encoded(tokenizer: Any, row: Mapping[str, Any], longest: int) -> Encoded:

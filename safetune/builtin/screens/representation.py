@@ -84,7 +84,7 @@ class RepresentationScreen:
         length = states.norm(dim=1, keepdim=True)
         if not bool(torch.isfinite(length).all() and (length > 0).all()):
             raise RunError("the screen cannot score a row: its hidden state is not a finite number other than 0")
-        return states / length
+        return torch.div(states, length)
 
     def _last(self, rows: Sequence[Encoded]) -> torch.Tensor:
         body = getattr(self._model, "base_model", self._model)  # without the output layer

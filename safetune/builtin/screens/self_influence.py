@@ -15,9 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
-from safetune.builtin.screens.encoded_rows import MAX_LENGTH, Encoded, Options, by_length, encoded
+from safetune.builtin.screens.encoded_rows import MAX_LENGTH, Options, by_length, encoded
 from safetune.builtin.screens.sketches import MODULES, RANK, Sketcher
 from safetune.core.digest import JSON
 from safetune.protocols import ScreenSetup
@@ -37,7 +35,7 @@ class SelfInfluenceScreen:
         self._modules, self._rank = read.names("modules", MODULES), read.whole("rank", RANK)
         self._longest = read.whole("max_length", MAX_LENGTH)
         self._tokenizer: Any = None
-        self._sketcher: Sketcher | None = None
+        self._sketcher: Any = None
 
     def prepare(self, setup: ScreenSetup) -> None:
         """Take the model; anchors are not looked at.
@@ -57,12 +55,8 @@ class SelfInfluenceScreen:
         if not rows:
             return []
         told = [encoded(self._tokenizer, row, self._longest) for row in rows]
-        squares = by_length(told, self._squares)
+        squares = by_length(told, lambda batch: self._sketcher.sketches(batch).square().sum(dim=1))
         return [
             math.log1p(float(square)) + math.log1p(len(row.ids) - row.begin)
             for square, row in zip(squares, told, strict=True)
         ]
-
-    def _squares(self, rows: Sequence[Encoded]) -> torch.Tensor:
-        assert self._sketcher is not None, "prepare comes before score"
-        return self._sketcher.sketches(rows).square().sum(dim=1)

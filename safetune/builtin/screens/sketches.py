@@ -52,7 +52,7 @@ class Sketcher:
 
             return hook
 
-        def rooted(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+        def rooted(_: Any, __: Any, output: Any) -> Any:
             return output if output.requires_grad else output.requires_grad_()  # frozen weights leave no graph
 
         handles = [module.register_forward_hook(keep(name)) for name, module in self._layers]
@@ -64,8 +64,8 @@ class Sketcher:
         finally:
             for handle in handles:
                 handle.remove()
-        parts = [torch.einsum("btr,bto->bro", x, g.float()).flatten(1) for x, g in zip(inputs, gradients, strict=True)]
-        found = torch.cat(parts, dim=1)
+        pairs = zip(inputs, gradients, strict=True)
+        found = torch.cat([torch.einsum("btr,bto->bro", x, g.float()).flatten(1) for x, g in pairs], dim=1)
         if not bool(torch.isfinite(found).all()):
             raise RunError("the screen cannot score a row: its gradient is not a finite number")
         return found
@@ -88,4 +88,4 @@ def unit(sketches: torch.Tensor) -> torch.Tensor:
     length = sketches.norm(dim=1, keepdim=True)
     if not bool((length > 0).all()):
         raise RunError("the screen cannot score a row: its gradient is zero, so it points nowhere")
-    return sketches / length
+    return torch.div(sketches, length)

@@ -66,6 +66,8 @@ class KLRegularization:
         self._anchors: tuple[Anchor, ...] = ()
         self._pad = 0
         self._last = 0.0
+        self._numbers: tuple[int, ...] = ()
+        self.seen: tuple[int, ...] = ()
 
     def row_problem(self, row: Mapping[str, JSON]) -> str:
         """Say what keeps a row from being an anchor, or return an empty string."""
@@ -89,9 +91,10 @@ class KLRegularization:
         tokenizer: Any = setup.tokenizer
         self._pad = int(tokenizer.pad_token_id)
         rows = mix(setup.rows, setup.shares, setup.steps * self._per_step, setup.seed)
-        numbers = {key: n for n, key in enumerate({id(row): None for row in rows})}
-        self._schedule = tuple(numbers[id(row)] for row in rows)
         distinct = {id(row): row for row in rows}
+        places = {key: n for n, key in enumerate(distinct)}
+        self._schedule = tuple(places[id(row)] for row in rows)
+        self._numbers = _numbers(setup, distinct)
         longest = int(_positive(setup.options, "max_length", 512))
         encoded = [(ids[:longest], begin) for ids, begin in (encode(tokenizer, row) for row in distinct.values())]
         short = sum(len(ids) <= begin for ids, begin in encoded)
@@ -135,7 +138,9 @@ class KLRegularization:
 
     def penalty(self, model: object, step: int) -> torch.Tensor:
         """Return weight x mean over the step's completion tokens of KL(reference || policy), in nats."""
-        chosen = [self._anchors[n] for n in self._schedule[step * self._per_step : (step + 1) * self._per_step]]
+        places = self._schedule[step * self._per_step : (step + 1) * self._per_step]
+        chosen = [self._anchors[n] for n in places]
+        self.seen = tuple(self._numbers[n] for n in places if self._numbers)
         logits = self._logits(model, [(anchor.ids, anchor.begin) for anchor in chosen])
         mean = torch.cat([divergence(a.logp, coarse(row, a.top)) for a, row in zip(chosen, logits, strict=True)]).mean()
         self._last = float(mean.detach())
@@ -144,6 +149,16 @@ class KLRegularization:
     def metrics(self) -> Mapping[str, float]:
         """Return the unweighted mean KL of the last step, in nats per token."""
         return {"kl": self._last}
+
+
+def _numbers(setup: TechniqueSetup, distinct: Mapping[int, object]) -> tuple[int, ...]:
+    """Return the numbers of distinct rows, given by identity, in their order; nothing where rows have none."""
+    known = {
+        id(row): number
+        for name, numbers in setup.numbers.items()
+        for row, number in zip(setup.rows[name], numbers, strict=True)
+    }
+    return tuple(known[key] for key in distinct) if known else ()
 
 
 def coarse(logits: torch.Tensor, top: torch.Tensor) -> torch.Tensor:

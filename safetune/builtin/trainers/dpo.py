@@ -9,13 +9,14 @@ from dataclasses import fields
 from trl import DPOConfig, DPOTrainer
 
 from safetune.builtin.trainers.penalties import WithPenalties, built, dataset, lora_config, make_arguments
+from safetune.builtin.trainers.recording import WithRecord
 from safetune.core.digest import JSON
 from safetune.core.rows import PREFERENCE, problem
 from safetune.protocols import TrainingSetup
 
 
-class _DPOTrainer(WithPenalties, DPOTrainer):  # type: ignore[misc]
-    """TRL's trainer with the penalties of techniques."""
+class _DPOTrainer(WithRecord, WithPenalties, DPOTrainer):  # type: ignore[misc]
+    """TRL's trainer with the penalties of techniques and a record of the rows it sees."""
 
 
 class DPO:
@@ -48,7 +49,7 @@ class DPO:
             model=setup.model,
             ref_model=copy.deepcopy(setup.model) if live else None,
             args=make_arguments(DPOConfig, setup.arguments),
-            train_dataset=dataset(setup.rows, PREFERENCE),
+            train_dataset=dataset(setup, PREFERENCE),
             processing_class=setup.tokenizer,
             peft_config=lora_config(setup.adapter),
             callbacks=list(setup.callbacks),

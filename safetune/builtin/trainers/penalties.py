@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -11,9 +11,10 @@ from datasets import Dataset
 from peft import LoraConfig
 
 from safetune.builtin.trainers.lm_head import score_labels_only
+from safetune.builtin.trainers.recording import COLUMN, Numbered
 from safetune.core.digest import JSON
 from safetune.core.errors import RunError, UsageError
-from safetune.protocols import TrainingSetup, TrainingTechnique
+from safetune.protocols import Saw, TrainingSetup, TrainingTechnique
 
 
 class WithPenalties:
@@ -48,6 +49,7 @@ class WithPenalties:
         # the parameters and work for the bare model too. Sharded parameters exist only inside their wrapper.
         policy = model if this.is_fsdp_enabled or this.is_deepspeed_enabled else this.model
         term = torch.stack([technique.penalty(policy, step) for technique in self.techniques]).sum()
+        self._record(step)
         if not torch.isfinite(term):
             raise RunError(
                 f"the penalty of step {step + 1} is not a finite number", hint="lower learning_rate or the weight"
@@ -55,6 +57,13 @@ class WithPenalties:
         self._term = float(term.detach())
         scaled = term * (this.current_gradient_accumulation_steps if self._is_divided(num_items_in_batch) else 1)
         return (found[0] + scaled, found[1]) if return_outputs else found + scaled
+
+    def _record(self, step: int) -> None:
+        """Record the rows that the terms of this step were computed on."""
+        saw: Saw | None = getattr(self, "saw", None)
+        for technique in self.techniques:
+            if saw is not None:
+                saw(step, getattr(technique, "seen", ()), True)
 
     def _is_divided(self, num_items_in_batch: Any) -> bool:
         """Say whether transformers divides the loss of each micro-batch by their number, as its training step does."""
@@ -87,7 +96,8 @@ def built(kind: Any, setup: TrainingSetup, **arguments: Any) -> object:
         trainer: Any = kind(**arguments)
     except (ValueError, NotImplementedError) as error:
         raise UsageError(f"TRL refuses this stage: {_first_line(error)}", hint="check `train` and `adapter`") from error
-    left_out = len(setup.rows) - len(trainer.train_dataset)
+    packed = setup.arguments.get("packing")
+    left_out = 0 if packed else len(setup.rows) - len(trainer.train_dataset)
     if left_out:
         # TRL drops such rows, and every later row would move to another step than the shares put it in.
         raise UsageError(
@@ -95,12 +105,16 @@ def built(kind: Any, setup: TrainingSetup, **arguments: Any) -> object:
             hint="raise max_length, or shorten or remove these rows",
         )
     trainer.techniques = tuple(setup.techniques)
+    if setup.saw is not None:
+        trainer.saw = setup.saw
+        trainer.data_collator = Numbered(trainer.data_collator)
     return trainer
 
 
-def dataset(rows: Sequence[Mapping[str, JSON]], columns: tuple[str, ...]) -> Dataset:
-    """Return the rows, in order, as a dataset of just these columns."""
-    return Dataset.from_list([{name: row[name] for name in columns} for row in rows])
+def dataset(setup: TrainingSetup, columns: tuple[str, ...]) -> Dataset:
+    """Return the rows, in order, as a dataset of just these columns, and of their numbers when they are recorded."""
+    found = Dataset.from_list([{name: row[name] for name in columns} for row in setup.rows])
+    return found if setup.saw is None else found.add_column(COLUMN, list(setup.numbers))
 
 
 def lora_config(adapter: Mapping[str, JSON] | None) -> LoraConfig | None:

@@ -8,14 +8,15 @@ from dataclasses import fields
 from trl import SFTConfig, SFTTrainer
 
 from safetune.builtin.trainers.penalties import WithPenalties, built, dataset, lora_config, make_arguments
+from safetune.builtin.trainers.recording import WithPackedRecord
 from safetune.core.digest import JSON
 from safetune.core.errors import UsageError
 from safetune.core.rows import COMPLETION, MESSAGES, problem, shape
 from safetune.protocols import TrainingSetup
 
 
-class _SFTTrainer(WithPenalties, SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with the penalties of techniques."""
+class _SFTTrainer(WithPackedRecord, WithPenalties, SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer with the penalties of techniques and a record of the rows it sees."""
 
 
 class SFT:
@@ -49,7 +50,7 @@ class SFT:
             setup,
             model=setup.model,
             args=make_arguments(SFTConfig, setup.arguments),
-            train_dataset=dataset(setup.rows, columns),
+            train_dataset=dataset(setup, columns),
             processing_class=setup.tokenizer,
             peft_config=lora_config(setup.adapter),
             callbacks=list(setup.callbacks),

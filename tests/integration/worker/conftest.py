@@ -28,15 +28,18 @@ class Workshop:
         self.root, self.model, self._repo = root, model, repo
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def source(self, name: str, rows: Sequence[Mapping[str, Any]], share: float = 1.0) -> dict[str, Any]:
-        """Write a JSONL source and return it as a job names it."""
+    def source(
+        self, name: str, rows: Sequence[Mapping[str, Any]], share: float = 1.0, first: int = 0
+    ) -> dict[str, Any]:
+        """Write the rows of a source, with ids, and return it as a job names it; `first` is its first row's number."""
         path = self.root / f"{name}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        path.write_text("".join(json.dumps({"id": f"{name}-{n}", "row": row}) + "\n" for n, row in enumerate(rows)))
         return {
             "name": name,
-            "path": str(path),
+            "rows": str(path),
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "share": share,
+            "first": first,
         }
 
     def questions(self, topic: str, count: int) -> list[dict[str, Any]]:
@@ -62,7 +65,7 @@ class Workshop:
 
     def anchors(self, **options: Any) -> dict[str, Any]:
         """Return the KL technique on a source of its own."""
-        source = self.source("anchors", self.questions("anchor", 5))
+        source = self.source("anchors", self.questions("anchor", 5), first=16)
         return {"name": "kl_regularization", "options": options, "sources": [source]}
 
     def train(self, name: str, train: Mapping[str, Any] | None = None, **changes: Any) -> Path:
@@ -76,7 +79,7 @@ class Workshop:
             "adapter": dict(_LORA),
             "sources": [
                 self.source("sums", self.questions("sums", 11), 0.75),
-                self.source("chat", self.questions("chat", 5), 0.25),
+                self.source("chat", self.questions("chat", 5), 0.25, 11),
             ],
             "techniques": [],
             "train": {"max_steps": 6, "learning_rate": 1e-2, "per_device_train_batch_size": 4, **(train or {})},

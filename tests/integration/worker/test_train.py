@@ -138,7 +138,7 @@ def test_a_row_of_the_wrong_shape_is_named_by_line(workshop: Any) -> None:
     rows = [*workshop.questions("sums", 2), {"prompt": [{"role": "user", "content": "x"}], "chosen": []}]
     folder = workshop.train("wrong", sources=[workshop.source("mine", rows)])
 
-    assert workshop.run(folder)["message"].startswith("mine.jsonl:3: a row here needs")
+    assert workshop.run(folder)["message"].startswith("source mine: mine.jsonl:3: a row here needs")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(workshop: Any) -> None:

@@ -16,7 +16,7 @@ GATE = GateRecord("key", "cp", "base", "limits", "evidence", "basis", "FAIL", 2,
 DRAFTS = {
     "started": events.started("r1", "tutor", "pd", "plan"),
     "finished": events.finished("r1", 3),
-    "admitted": events.admitted("key", ({"name": "rows"},)),
+    "admitted": events.admitted("key", "mixture", ({"name": "rows"},)),
     "trained": events.trained(("key", "sprint", "stage"), "cp", "parent", {"loss": 1.5}),
     "failed": events.failed("key", "train", "out of memory"),
     "evaluated": events.evaluated("cp", "base", "evidence", ("suite",), "key"),
@@ -26,6 +26,7 @@ DRAFTS = {
     "promoted": events.promoted("stable", "cp", "before", 7, "key"),
     "rejected": events.rejected("cp", "key", "FAIL", "rule"),
     "held": events.held("cp", "key", "INCONCLUSIVE"),
+    "withdrawn": events.as_of(events.withdrawn("row", "id", "", "asked", ("cp",)), 7, ("key",)),
     "rolled_back": events.rolled_back(("stable", "cp", "before"), "why", "a person", ("cp",)),
 }
 
@@ -84,6 +85,7 @@ def test_a_training_keeps_place_parent_and_figures() -> None:
         "checkpoint": "cp",
         "parent": "parent",
         "figures": {"loss": 1.5},
+        "lineage": "",
     }
 
 

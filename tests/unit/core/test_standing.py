@@ -25,7 +25,7 @@ def test_nothing_happened() -> None:
 
 
 def test_a_stage_from_training_to_promotion(history: History) -> None:
-    history.add(events.started("r1", "p", "d", "plan"), events.admitted("key a", []))
+    history.add(events.started("r1", "p", "d", "plan"), events.admitted("key a", "", []))
     history.trained(A)
     assert history.standing.checkpoints[A].status == "candidate"
     assert history.standing.stages["key a"] == StageStanding(A)

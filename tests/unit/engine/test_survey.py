@@ -68,23 +68,6 @@ def trained(seq: int, **figures: JSON) -> Event:
     return Event(seq, "", "", "", "trained", {"figures": figures})
 
 
-@pytest.mark.parametrize(
-    ("rows", "wrong"),
-    [
-        (b"", "rows.jsonl has no rows"),
-        (b"\n \n", "rows.jsonl has no rows"),
-        (ROW + b"{nothing", "rows.jsonl:2: not a JSON row"),
-        (b"\xff\n", "rows.jsonl:1: not a JSON row"),
-        (b"[1]\n", "rows.jsonl:1: a row must be an object"),
-        (b"\n" + ROW.replace(b"assistant", b"user"), "rows.jsonl:2: the last message of `completion`"),
-        (ROW.replace(b"prompt", b"question"), "rows.jsonl:1: a row here needs"),
-    ],
-)
-def test_rows_that_nothing_could_be_trained_on_are_named_by_line(tmp_path: Path, rows: bytes, wrong: str) -> None:
-    facts = survey(book(tmp_path, rows=rows), MODEL, (), (tmp_path / "store", Sums(None)))
-    assert facts.sources["rows"].problem.startswith(f"source rows: {wrong}")
-
-
 def test_sound_parts_have_identities_and_no_problems(tmp_path: Path) -> None:
     facts = survey(book(tmp_path), MODEL, (), (tmp_path / "store", Sums(None)))
     assert (facts.model.name, facts.model.identity, facts.model.size) == ("m@1", "folder:1", 7)

@@ -1,0 +1,131 @@
+"""The data commands in a process of their own: check, card and pin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+
+class Done(Protocol):
+    code: int
+    out: str
+    err: str
+    document: Any
+
+
+class Desk(Protocol):
+    root: Path
+    playbook: Path
+    store: Path
+
+    def do(self, *arguments: object, environment: dict[str, str] | None = None) -> Done: ...
+    def write(self, **changes: Any) -> None: ...
+
+
+def rows(desk: Desk, name: str, *questions: str) -> dict[str, Any]:
+    """Write rows and return the source entry."""
+    lines = [
+        {"prompt": [{"role": "user", "content": q}], "completion": [{"role": "assistant", "content": "It is so."}]}
+        for q in questions
+    ]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    (desk.root / name).write_bytes(data)
+    entry = {"name": "rows", "uri": name, "sha256": hashlib.sha256(data).hexdigest(), "licence": "MIT"}
+    return entry | {"consent": "made", "origin": "these tests", "use": "train"}
+
+
+MAIL = "Write to ann.smith@mail.example.org, please."
+
+
+def test_check_says_what_is_found_and_never_the_text_itself(desk: Desk) -> None:
+    desk.write(sources=[rows(desk, "data.jsonl", MAIL, "What is a tree?")])
+    done = desk.do("data", "check", "playbook.yaml", "--findings", "found.jsonl")
+    assert done.code == 0, done.err
+    assert "2 of 2 rows kept" in done.out
+    assert "redact  pii/email  data.jsonl:1" in done.out
+    lines = [json.loads(line) for line in (desk.root / "found.jsonl").read_text().splitlines()]
+    assert [(line["guard"], line["rule"], line["line"]) for line in lines] == [("pii", "email", 1)]
+    assert "ann.smith" not in done.out + (desk.root / "found.jsonl").read_text()
+    assert not desk.store.exists()
+
+
+def test_check_of_a_bare_file_and_of_one_guard(desk: Desk) -> None:
+    desk.write(sources=[rows(desk, "data.jsonl", MAIL)])
+    done = desk.do("data", "check", "data.jsonl", "--guard", "pii", "--json")
+    assert done.code == 0, done.err
+    assert done.document["sources"][0]["rows"]["counts"] == {"pii/email/redact": 1}
+    wrong = desk.do("data", "check", "data.jsonl", "--guard", "pi")
+    assert wrong.code == 2
+    assert "no guard pi" in wrong.err
+    gone = desk.do("data", "check", "gone.jsonl")
+    assert gone.code == 2
+    assert "gone.jsonl does not exist" in gone.err
+
+
+def test_a_blocked_source_ends_check_and_plan_with_2(desk: Desk) -> None:
+    secret = "-----BEGIN " + "RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA" * 8 + "\n-----END " + "RSA PRIVATE KEY-----"
+    desk.write(sources=[rows(desk, "data.jsonl", "What is a tree?", f"Keep this:\n{secret}")])
+    done = desk.do("data", "check", "playbook.yaml")
+    assert done.code == 2
+    assert "blocked: guards block it: 1 x secrets/" in done.out
+    assert "MIIEp" not in done.out + done.err
+    planned = desk.do("plan", "playbook.yaml")
+    assert planned.code == 2
+    assert "source rows: guards block it: 1 x secrets/" in planned.out
+    assert "(data.jsonl:2)" in planned.out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"licence": "GPL-3.0-only"}, "GPL-3.0-only"), ({"consent": "unknown"}, "consent"), ({"origin": "?"}, "origin")],
+)
+def test_a_source_that_is_not_admitted_blocks_the_plan(desk: Desk, change: dict[str, str], said: str) -> None:
+    desk.write(sources=[rows(desk, "data.jsonl", "What is a tree?") | change])
+    planned = desk.do("plan", "playbook.yaml")
+    assert planned.code == 2
+    assert "not admitted" in planned.out
+    assert said in planned.out
+
+
+def test_a_card_of_a_playbook_and_what_differs_from_another(desk: Desk) -> None:
+    desk.write(sources=[rows(desk, "data.jsonl", "What is a tree?", MAIL)])
+    done = desk.do("data", "card", "playbook.yaml", "--markdown", "card.md")
+    assert done.code == 0, done.err
+    assert "2 rows kept of 2" in done.out
+    assert "licence MIT" in done.out
+    text = (desk.root / "card.md").read_text()
+    assert "# Data card: tiny" in text
+    assert "| 1 | redact | pii / email |" in text
+    (desk.root / "old.yaml").write_text(desk.playbook.read_text())
+    desk.write(
+        sources=[rows(desk, "more.jsonl", "What is a tree?", "What is a house?", "Why?") | {"licence": "CC0-1.0"}]
+    )
+    changed = desk.do("data", "card", "playbook.yaml", "--against", "old.yaml")
+    assert changed.code == 0, changed.err
+    assert "rows   licence: MIT -> CC0-1.0" in changed.out
+    assert "rows   kept: 2 -> 3" in changed.out
+    assert "found pii/email/redact: 1 -> absent" in changed.out
+    same = desk.do("data", "card", "playbook.yaml", "--against", "playbook.yaml")
+    assert same.out == "no difference\n"
+
+
+def test_a_card_of_nothing_is_an_error(desk: Desk) -> None:
+    desk.write()
+    assert desk.do("data", "card", "gone.yaml").code == 2
+    assert desk.do("data", "card", "stable").code == 2
+    assert desk.do("data", "card", "playbook.yaml", "--markdown", "no/card.md").code == 2
+
+
+def test_pin_prints_an_entry_that_a_playbook_takes_once_it_is_filled_in(desk: Desk) -> None:
+    desk.write(sources=[rows(desk, "data.jsonl", "What is a tree?")])
+    done = desk.do("data", "pin", "data.jsonl")
+    assert done.code == 0, done.err
+    assert f"sha256: {hashlib.sha256((desk.root / 'data.jsonl').read_bytes()).hexdigest()}" in done.out.replace(
+        "'", ""
+    ).replace('"', "")
+    assert desk.do("data", "pin", "gone.jsonl").code == 2
+    assert desk.do("data", "pin", "data.jsonl", "--json").document["rows"] == 1
