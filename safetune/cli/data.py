@@ -11,13 +11,8 @@ from safetune.cli.app import AsJson, Store, app
 from safetune.cli.console import progress, show
 from safetune.cli.next_step import DEFAULT_STORE
 
-data = typer.Typer(
-    name="data",
-    help="Look at training data: what guards find, where it is from, which model learnt from it.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(data)
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data", help="Training data: check, card, pin, withdraw.")
 
 
 @data.command()
@@ -139,7 +134,7 @@ def pin(
     revision: Annotated[
         str, typer.Option("--revision", metavar="HASH", help="Of a hub dataset: its full commit hash.")
     ] = "",
-    format: Annotated[  # noqa: A002
+    format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="jsonl, csv, parquet, folder, hub or mixture.")
     ] = "",
     as_json: AsJson = False,

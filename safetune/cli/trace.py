@@ -55,7 +55,9 @@ def trace(
     store: Store = DEFAULT_STORE,
     as_json: AsJson = False,
 ) -> int:
-    """Say who saw a row, what taught a checkpoint, or which rows are near an answer.
+    """Trace rows to checkpoints, and checkpoints to rows.
+
+    Says which checkpoints saw a row, what a checkpoint was taught by, or which rows are near an answer.
 
     A row's answer covers checkpoints that inherited it. Rows near an answer are those that its checkpoint or an
     ancestor saw; near means alike, which is a hint and no proof.

@@ -17,12 +17,12 @@ from safetune.core.serving import served
 from safetune.core.standing import Standing
 from safetune.engine.data.desk import Memory, scope_of, survey_data
 from safetune.engine.data.guarding import Scope
+from safetune.engine.data.known import KnownPlugins
 from safetune.engine.models import BaseModel, resolve
 from safetune.engine.prompts import Load, load_once, load_prompts
 from safetune.engine.sums import Sums
 from safetune.engine.survey import survey
 from safetune.playbook.load import load_marked
-from safetune.plugins import KINDS, names
 from safetune.protocols import Listener, Progress
 from safetune.state.atomic import write_atomic
 from safetune.state.store import Store
@@ -65,7 +65,7 @@ def prepare(playbook_path: Path, store_root: Path, listener: Listener = silent, 
     """
     for path in (playbook_path, store_root):
         _check_name(path)
-    loaded = load_marked(playbook_path, {kind: names(kind) for kind in KINDS})
+    loaded = load_marked(playbook_path, KnownPlugins())
     playbook = served(loaded.playbook, loaded.playbook.inputs.prompts.serving)
     store = Store.open(store_root) if _holds_anything(store_root) else None
     sums = Sums(store_root / "work" / "sums.json" if store else None)
@@ -175,7 +175,7 @@ def _is_own_progress(saved: SavedPlan, now: Plan, events: Sequence[Event]) -> bo
     return not any(
         (event.kind == "started" and not _runs(event, saved.digest))
         or (event.kind == "rolled_back" and event.text("trigger") == BY_A_PERSON)
-        or event.kind == "overridden"
+        or event.kind in ("overridden", "withdrawn")
         for event in events[first:]
     )
 

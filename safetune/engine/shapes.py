@@ -11,6 +11,12 @@ _SHAPES: Mapping[str, Mapping[str, type]] = {
     "finished": {"run": str, "exit_code": int},
     "admitted": {"stage_key": str, "sources": list},
     "trained": {**dict.fromkeys(("stage_key", "sprint", "stage", "checkpoint", "parent"), str), "figures": dict},
+    "screened": {
+        **dict.fromkeys(("stage_key", "mixture", "scores"), str),
+        **dict.fromkeys(("scored", "flagged"), int),
+        "share": float,
+        "screen": dict,
+    },
     "withdrawn": {**dict.fromkeys(("what", "name", "sha256", "reason"), str), "checkpoints": list},
     "failed": dict.fromkeys(("stage_key", "step", "message"), str),
     "evaluated": {**dict.fromkeys(("subject", "baseline", "evidence", "stage_key"), str), "suites": list},

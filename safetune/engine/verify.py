@@ -169,7 +169,7 @@ class _Verifier:
             self._found(
                 f"ledger line {event.seq} ({event.kind})", what, "it was written past the rules; do not use this store"
             )
-        for field in ("checkpoint", "evidence", "target", "previous", "mixture", "lineage"):
+        for field in ("checkpoint", "evidence", "target", "previous", "mixture", "lineage", "scores"):
             if event.text(field):
                 self._object(event, event.text(field))
         if event.kind == "trained":

@@ -25,6 +25,7 @@ _OWN_NAMES = frozenset({"lock", "objects", "tmp", "refs", "work", "ledger.jsonl"
 # The objects that an event names: they must be in the store before its line is.
 _ARTEFACTS: Mapping[str, tuple[str, ...]] = {
     "admitted": ("mixture",),
+    "screened": ("mixture", "scores"),
     "trained": ("checkpoint", "lineage"),
     "evaluated": ("evidence",),
     "gated": ("checkpoint", "evidence"),

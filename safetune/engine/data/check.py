@@ -92,7 +92,7 @@ def check(wanted: CheckRequest, listener: Listener) -> CheckResult:
 
 
 def _workplace(store: Path, kept: ExitStack) -> Path:
-    """Return a folder for rows on their way: in the store, where an interrupted check is found again, if there is one."""
+    """Return a folder for rows on their way: in the store, if there is one, where an interrupted check goes on."""
     if (store / "work").is_dir():
         return store / "work" / "checks"
     return Path(kept.enter_context(TemporaryDirectory(prefix="safetune-")))

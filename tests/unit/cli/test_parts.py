@@ -15,6 +15,7 @@ import typer
 from safetune.cli import machine
 from safetune.cli.app import app, command
 from safetune.cli.arguments import Plain, simplify
+from safetune.cli.data import data
 from safetune.cli.judges import judge
 from safetune.cli.main import main
 from safetune.cli.starter import write_starter
@@ -44,13 +45,14 @@ def test_a_number_that_is_none_or_too_small_is_refused(value: str) -> None:
 def test_every_parameter_of_every_command_is_converted_without_typer() -> None:
     tree = command()
     commands = {"": tree, **tree.commands, **tree.commands["judge"].commands}  # type: ignore[attr-defined]
+    commands |= {f"data {name}": one for name, one in tree.commands["data"].commands.items()}  # type: ignore[attr-defined]
     left = [
         (name, parameter.name)
         for name, one in commands.items()
         for parameter in one.params
         if not isinstance(parameter._runtime_param, Plain)
     ]
-    assert len(commands) == 19
+    assert len(commands) == 25
     assert left == []
 
 
@@ -71,15 +73,17 @@ def test_every_command_has_help_with_an_example_store_and_json(capsys: pytest.Ca
     names = [info.name or (info.callback.__name__ if info.callback else "") for info in app.registered_commands]
     assert (
         " ".join(names)
-        == "init plan run evaluate prompts rollback status log verify export approve override schema doctor"
+        == "init plan run evaluate prompts rollback status log verify export approve override trace schema doctor"
     )
     below = [f"judge {info.name}" for info in judge.registered_commands]
     assert " ".join(below) == "judge list judge label judge calibrate"
-    for name in (*names, *below):
+    data_commands = [f"data {info.name or getattr(info.callback, '__name__', '')}" for info in data.registered_commands]
+    assert " ".join(data_commands) == "data check data card data pin data withdraw"
+    for name in (*names, *below, *data_commands):
         assert main([*name.split(), "--help"]) == 0
         text = capsys.readouterr().out
         assert f"Example:\n    safetune {name}" in text
-        assert "--store" in text
+        assert "--store" in text or name == "data pin"
         assert "--json" in text
 
 

@@ -20,7 +20,7 @@ from safetune.protocols import Progress
 _CODES = [ExitCode.DONE, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.FAILED_RUN, ExitCode.ROLLED_BACK]
 
 
-def _prepare(playbook: Path, store: Path) -> object:
+def _prepare(playbook: Path, store: Path, listener: object) -> object:
     return SimpleNamespace(playbook=playbook, store=store, plan=None)
 
 
@@ -97,7 +97,7 @@ def test_a_stage_that_this_run_did_not_gate_is_in_the_files(
 def test_ctrl_c_before_the_engine_took_over_is_told_and_exits_130(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(playbook: Path, store: Path) -> object:
+    def interrupted(playbook: Path, store: Path, listener: object) -> object:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(planning, "prepare", interrupted)

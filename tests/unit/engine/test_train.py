@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from safetune.core.plan import PlannedStage
-from safetune.core.playbook import Inputs, Launch, ModelRef, Playbook, Promotion, Stage
+from safetune.core.playbook import Launch, Stage
 from safetune.engine import train
 from safetune.engine.asking import Subject
+from safetune.engine.data.stage_rows import StageRows
 from safetune.engine.train import training_job
+from safetune.state.objects import ObjectStore
 
-BOOK = Playbook("b", "p", ("us",), ModelRef("folder", "/m"), Inputs(), (), (), (), (), Promotion("stable"), "d", "")
 PLANNED = PlannedStage("one", "t", "k", "", "run", ("train",), "")
 
 
@@ -33,6 +34,7 @@ def test_a_job_says_how_its_processes_must_work_together(
 ) -> None:
     monkeypatch.setattr(train, "device_kind", lambda: device)
     stage = Stage("t", "sft", (), {}, None, (), (), 0, launch)
-    training_job(BOOK, stage, PLANNED, Subject("m", "folder:1", {}), tmp_path)
+    rows = StageRows("m", (), {}, ObjectStore(tmp_path, tmp_path))
+    training_job(rows, stage, PLANNED, Subject("m", "folder:1", {}), tmp_path)
     job = json.loads((tmp_path / "job.json").read_bytes())
     assert (job["distributed"], job["world_size"]) == (distributed, launch.num_processes)

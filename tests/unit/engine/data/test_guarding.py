@@ -238,7 +238,14 @@ def test_an_outcome_is_read_back_from_its_json(tmp_path: Path) -> None:
     one = source(tmp_path / "a.jsonl", told("Fine?"), told("Write to ann.smith@mail.example.org."))
     outcome = guard(one, DataPolicy(guards=(PII,)))
     assert guarded_from(json.loads(canonical(outcome.json))) == outcome
-    for wrong in ({}, [], {**outcome.json, "rows": "2"}, {**outcome.json, "counts": 3}, {**outcome.json, "more": 1}):
+    broken: tuple[object, ...] = (
+        {},
+        [],
+        {**outcome.json, "rows": "2"},
+        {**outcome.json, "counts": 3},
+        {**outcome.json, "more": 1},
+    )
+    for wrong in broken:
         with pytest.raises(ValueError, match="guarded source"):
             guarded_from(wrong)
 
