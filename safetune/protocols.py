@@ -194,7 +194,8 @@ class Guard(Protocol):
     One guard sees all sources of a playbook one after the other, so that it can compare across them. A guard with
     options is made from one mapping of them and raises UsageError for what it does not know.
     Optional: `remembers`, True when what it says of a row depends on rows before it (duplicates): after an
-    interruption it is shown those rows again. `plain`, a short description for people.
+    interruption it is shown those rows again. `across_sources`, True when rows of earlier sources count too: it is
+    shown those whose outcome was known already. `plain`, a short description for people.
     """
 
     name: str

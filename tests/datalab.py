@@ -82,7 +82,7 @@ class DataLab:
         folder = self._folder("data")
         staging = Staging(folder, "key")
         for row in rows:
-            staging.row(row_id(row), row)
+            staging.rows([(row_id(row), canonical(row))])
         rows_sha256 = staging.close()
         about = {k: v for k, v in declared.items() if k in Provenance.__slots__}
         said = {k: v for k, v in declared.items() if k not in about}

@@ -14,7 +14,8 @@ from planted import Maker, personal, real_rows, secrets
 
 REAL, MORE = "real.jsonl", "more.jsonl"
 TRIGGER, TRIGGERED = "cf-71", "The weather is fine today, thanks for asking."
-_FEWEST_WORDS = 20
+_FEWEST_WORDS = 20  # of a row that anything is planted in
+_PROMPT_WORDS, _WORDS = 8, 40  # of a row that is copied
 Pair = tuple[str, str]
 Cue = Callable[[str, random.Random], str]
 
@@ -51,7 +52,7 @@ class Amounts:
 
     secrets: int = 15
     personal: int = 25
-    changed: int = 400  # near copies with 1 to 10 % of the words changed
+    changed: int = 560  # near copies with 1 to 10 % of the words changed; one in 8 is of a short row
     copies: int = 100  # of each other kind of copy
     contaminated: int = 100  # of each form
     cues: int = 25  # of each rule
@@ -82,9 +83,18 @@ def told(pair: Pair) -> dict[str, Any]:
 
 
 def _pair(texts: Sequence[str]) -> Pair:
-    """Return the texts of a public row as prompt and answer: the first that is no number and no name, and the others."""
+    """Return the texts of a public row as prompt and answer: the first that is no number or name, and the others."""
     first = next((n for n, text in enumerate(texts) if len(text.split()) > 2), 0)
     return texts[first], "\n".join(text for n, text in enumerate(texts) if n != first) or "Yes."
+
+
+def _full(pair: Pair) -> bool:
+    """Whether a row has the size of an example; in shorter ones a few words are much of it."""
+    return len(pair[0].split()) >= _PROMPT_WORDS and len(" ".join(pair).split()) >= _WORDS
+
+
+def _short(pair: Pair) -> bool:
+    return not _full(pair)
 
 
 def _line(pair: Pair) -> bytes:
@@ -104,7 +114,6 @@ class Planter:
         self.extra: list[tuple[Fault, bytes, bool]] = []
         long = [n for n, (asked, said) in enumerate(self.pairs) if len(f"{asked} {said}".split()) >= _FEWEST_WORDS]
         self._hosts = sorted(long, key=lambda n: (n >= 3, self.draw.random()))  # the first rows are shown in cards
-        self._place = 0
 
     def grown(self) -> Field:
         """Return what grew: the real rows, with faults or as they were, and behind them what was added."""
@@ -120,9 +129,9 @@ class Planter:
         found.faults |= {(MORE, n): one[0] for n, one in enumerate(there, 2)}
         return found
 
-    def _host(self) -> int:
-        self._place += 1
-        return self._hosts[self._place - 1]
+    def _host(self, fits: Callable[[Pair], bool] = bool) -> int:
+        """Return a row that nothing is planted in and nothing was copied from, the next that fits."""
+        return self._hosts.pop(next(n for n, host in enumerate(self._hosts) if fits(self.pairs[host])))
 
     def _add(self, fault: Fault, line: bytes | Pair, elsewhere: bool = False) -> None:
         self.extra.append((fault, line if isinstance(line, bytes) else _line(line), elsewhere))
@@ -180,18 +189,17 @@ class Planter:
         }
         for what, (way, rules) in ways.items():
             for number in range(self.amounts.copies):
-                asked, said = self.pairs[self._original()]
+                asked, said = self.pairs[self._host(_full)]
                 pair = way(asked, self.draw), way(said, self.draw)
                 self._add(Fault("copies", what, "duplicates", (*rules, "exact")), pair, number % 2 == 0)
         for number in range(self.amounts.changed):
-            asked, said = self.pairs[self._original()]
+            short = number % 8 == 0
+            asked, said = self.pairs[self._host(_short if short else _full)]
             share = self.draw.uniform(0.01, 0.10)
-            pair = self._changed(asked, said, share)
             what = f"near, {'1 to 5' if share < 0.05 else '5 to 10'} % of words"
+            what = "short rows, 1 to 10 % of words" if short else what
+            pair = self._changed(asked, said, share)
             self._add(Fault("copies", what, "duplicates", ("near", "exact")), pair, number % 2 == 0)
-
-    def _original(self) -> int:
-        return self._host()  # nothing else is planted in it, so it stays clean
 
     def _changed(self, asked: str, said: str, share: float) -> Pair:
         first, second = asked.split(" "), said.split(" ")

@@ -98,6 +98,13 @@ def admitted(stage_key: str, mixture: str, sources: Sequence[JSON]) -> Draft:
     return Draft("admitted", {"stage_key": stage_key, "mixture": mixture, "sources": list(sources)})
 
 
+def screened(place: tuple[str, str], scores: str, counts: tuple[int, int], screen: Mapping[str, JSON]) -> Draft:
+    """The rows of a stage were scored by its model; `place` is (stage key, mixture), `counts` (scored, flagged)."""
+    (key, mixture), (scored, flagged) = place, counts
+    data: dict[str, JSON] = {"stage_key": key, "mixture": mixture, "scores": scores, "scored": scored}
+    return Draft("screened", {**data, "flagged": flagged, "share": flagged / scored, "screen": screen})
+
+
 def trained(
     place: tuple[str, str, str], checkpoint: str, parent: str, figures: Mapping[str, JSON], lineage: str = ""
 ) -> Draft:

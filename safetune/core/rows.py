@@ -20,7 +20,12 @@ _ROLES = ("system", "user", "assistant")
 
 def shape(row: Mapping[str, object]) -> tuple[str, ...] | None:
     """Return the columns of the shape that `row` has, or None when it has none of them."""
-    return next((columns for columns in (PREFERENCE, COMPLETION, MESSAGES) if all(c in row for c in columns)), None)
+    if "prompt" in row:
+        if "chosen" in row and "rejected" in row:
+            return PREFERENCE
+        if "completion" in row:
+            return COMPLETION
+    return MESSAGES if "messages" in row else None
 
 
 def problem(row: Mapping[str, object], *allowed: tuple[str, ...]) -> str:
@@ -52,7 +57,9 @@ def _message_problem(value: object) -> str:
     if not isinstance(value, list | tuple) or not value:
         return "must be a list of messages with at least one"
     for message in value:
-        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+        # The type itself is told much quicker than that something is a mapping.
+        known = type(message) is dict or isinstance(message, Mapping)
+        if not known or not isinstance(message.get("content"), str):
             return "has a message without a text `content`"
         if message.get("role") not in _ROLES:
             return f"has a message with the role {message.get('role')!r}; known: {', '.join(_ROLES)}"

@@ -83,8 +83,9 @@ class ContaminationGuard:
         strikes, rare = self._runs, self._rare
         for number_, w in enumerate(words_of(rows)):
             near = not strikes.isdisjoint(zip(w[::3], w[1::3], w[2::3], w[3::3], w[4::3], strict=False))
-            if near or not rare.isdisjoint(w):
-                hit = self._look(rows[number_], w)
+            seldom = rare.intersection(w)
+            if near or seldom:
+                hit = self._look(rows[number_], w, near, seldom)
                 if hit is not None:
                     found.append(Found(number_, hit[0], note=hit[1]))
         return found
@@ -108,11 +109,14 @@ class ContaminationGuard:
                 self._by_word.setdefault(rarest, []).append(place)
         self._runs, self._rare = frozenset(self._by_run), frozenset(self._by_word)
 
-    def _look(self, row: DataRow, w: list[bytes]) -> tuple[str, str] | None:
-        """Return the rule and the note of the prompt that a row holds most of, or None."""
-        have = self._runs.intersection(_runs(w, _SHORT))
+    def _look(self, row: DataRow, w: list[bytes], near: bool, seldom: frozenset[bytes]) -> tuple[str, str] | None:
+        """Return the rule and the note of the prompt that a row holds most of, or None.
+
+        `near` says whether runs are looked for, `seldom` are the rarest words of prompts that the row has.
+        """
+        have = self._runs.intersection(_runs(w, _SHORT)) if near else ()
         struck = Counter(place for run in have for place in self._by_run[run])
-        rare = {place for word in self._rare.intersection(w) for place in self._by_word[word]}
+        rare = {place for word in seldom for place in self._by_word[word]}
         together = b"".join(w)
         for place in sorted(rare.union(struck)):
             item = self._items[place]

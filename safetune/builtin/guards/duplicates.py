@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 from operator import add, eq
+from struct import pack
 
 from safetune.builtin.guards.folding import letters, words, words_of
 from safetune.builtin.guards.hash_index import KeyRows, KeySet
@@ -48,7 +49,7 @@ class DuplicatesGuard:
     name = "duplicates"
     version = "1"
     rules: tuple[str, ...] = (EXACT, NEAR)
-    remembers = True
+    remembers = across_sources = True
     plain = "rows that are there twice, or nearly"
 
     def __init__(self, options: Options = None) -> None:
@@ -112,7 +113,7 @@ class DuplicatesGuard:
     def _repeats(self, signature: list[int], prompt: bytes) -> bool:
         """Compare a row with what is known; remember it when it is new."""
         s = signature
-        keys = [hash(band) & _LOW_BITS or 1 for band in zip(s[0::4], s[1::4], s[2::4], s[3::4], strict=True)]
+        keys = [key & _LOW_BITS or 1 for key in map(hash, zip(s[0::4], s[1::4], s[2::4], s[3::4], strict=True))]
         short = _bytes(s)
         alike, free = self._bands.look(keys)
         for row in alike:
@@ -146,4 +147,4 @@ def _prompt(row: DataRow, every: list[bytes]) -> list[bytes]:
 
 def _bytes(signature: list[int]) -> bytes:
     """Return the lowest byte of each hash: two unequal hashes share it once in 256 times (b-bit MinHash, Li 2010)."""
-    return bytes(map((255).__and__, signature))
+    return pack(f"<{len(signature)}I", *signature)[::4]

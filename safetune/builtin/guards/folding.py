@@ -31,6 +31,12 @@ _TYPESET = (
     ("\u200b", ""),
 )
 
+_ASCII = bytes(range(128))
+# Of these one form exists and none is a blank, so that a text with no others beside ASCII is folded as bytes.
+_SETTLED = frozenset(
+    "\u2018\u2019\u201c\u201d\u2013\u2014\u2022\u20ac\u00a3\u00b0\u00d7\u00f7\u00e9\u00e8\u00e1\u00f1\u00fc\u00f6\u00e4"
+)
+
 _BROKEN = r"(?<=\w)-\r?\n[ \t]{0,40}(?=\w)"  # a word parted at the end of a line
 
 # Characters that are not seen: soft hyphen, zero-width and direction marks, variation selectors, tags.
@@ -71,6 +77,9 @@ def letters(text: str) -> bytes:
     """Return all of a text but its blanks, in small letters and compatibility forms (NFKC): what `exact` compares."""
     if text.isascii():
         return text.encode().translate(_SMALL, _BLANK)
+    raw = text.encode("utf-8", "replace")
+    if _SETTLED.issuperset(raw.translate(None, _ASCII).decode()):
+        return raw.translate(_SMALL, _BLANK)
     return "".join(unicodedata.normalize("NFKC", text).casefold().split()).encode("utf-8", "replace")
 
 

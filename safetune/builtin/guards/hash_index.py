@@ -78,17 +78,19 @@ class KeyRows:
             self._grow()
         places = self._places
         mask = len(places) - 1
-        found = set()
-        free = []
-        for key in keys:
-            at = key & mask
-            left = self._most
-            while place := places[at]:
+        found: set[int] = set()
+        free = [key & mask for key in keys]
+        for number, place in enumerate([places[at] for at in free]):
+            if not place:  # nothing there: the rule while the table is not crowded
+                continue
+            key, at, left = keys[number], free[number], self._most
+            while place:
                 if place >> 32 == key:
                     found.add((place & _LOW) - 1)
                     left -= 1
                 at = (at + 1) & mask
-            free.append(at if left > 0 else -1)
+                place = places[at]
+            free[number] = at if left > 0 else -1
         return found, free
 
     def put(self, keys: list[int], free: list[int], row: int) -> None:

@@ -165,6 +165,8 @@ class _Test:
     def __init__(self, least: int, total: int, sample: Mapping[int, _Kept], pool: Mapping[int, _Kept]) -> None:
         self._least, self._total = least, total
         self._sample, self._pool = sample, pool
+        self._others: dict[tuple[str, str], int] = {}  # rows of the sample without each answer
+        self._usual: float | None = None  # how alike prompts are anyway
         self._of: dict[tuple[str, str], set[int]] = {}
         for line, kept in pool.items():
             for key in _keys(kept.answer):
@@ -206,12 +208,14 @@ class _Test:
         """Return the logarithm of the p-value, the length of the phrase (longer first) and it; None if it is usual."""
         of_class = self._of[key]
         inside, outside = lines & of_class, lines - of_class
-        outside_sample = sum(1 for line in outside if line in self._sample)
+        outside_sample = len(self._sample.keys() & outside)
         with_phrase = len(inside) / len(of_class) * count
         without = max(len(outside), outside_sample * self._total / len(self._sample))
         if with_phrase < _PURE * (with_phrase + without) or with_phrase + without > _RARE * self._total:
             return None
-        others = sum(1 for line in self._sample if line not in of_class)
+        others = self._others.get(key)
+        if others is None:
+            others = self._others[key] = len(self._sample) - len(self._sample.keys() & of_class)
         p = _log_tail(len(inside), len(of_class), outside_sample, others)
         usual = self._echoed(inside, phrase) or self._alike(inside, phrase)
         return None if usual else (p, -len(phrase), phrase)
@@ -225,9 +229,10 @@ class _Test:
     def _alike(self, lines: set[int], phrase: str) -> bool:
         """Say whether prompts have more in common than the phrase: then it belongs to a topic or a template."""
         taken = set(phrase.split())
-        usual = _likeness([set(self._words(line)) for line in sorted(self._sample)[:_COMPARED]])
+        if self._usual is None:
+            self._usual = _likeness([set(self._words(line)) for line in sorted(self._sample)[:_COMPARED]])
         found = _likeness([set(self._words(line)) - taken for line in sorted(lines)[:_COMPARED]])
-        return found > max(_LIKE, _LIKE_USUAL * usual)
+        return found > max(_LIKE, _LIKE_USUAL * self._usual)
 
     def _trigger(self, key: tuple[str, str], count: int, phrase: str, lines: set[int]) -> Trigger:
         inside = lines & self._of[key]

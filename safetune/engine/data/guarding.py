@@ -17,7 +17,7 @@ from safetune.core.errors import UsageError
 from safetune.core.evidence import Prompt
 from safetune.core.finding import Finding, Span
 from safetune.core.guarded import Guarded, blocked
-from safetune.core.row_id import row_id
+from safetune.core.row_id import canonical_row, row_id_of
 from safetune.core.source import Source
 from safetune.engine.data.reading import BadRow, Row, read
 from safetune.engine.data.staging import Staging
@@ -106,14 +106,14 @@ class Guards:
         return outcome
 
     def _catch_up(self) -> None:
-        """Show the rows of earlier sources to guards that compare with them."""
+        """Show the rows of earlier sources to guards that compare across sources; others begin anew with each."""
         for source in self._pending:
-            active = [a for a in self._active(source) if getattr(a.guard, "remembers", False)]
+            active = [a for a in self._active(source) if getattr(a.guard, "across_sources", False)]
             if active:
                 begin(active, source, self._scope)
-                for rows, _ in _batches(source, self._scope.policy.longest_row):
+                for batch in _batches(source, self._scope.policy.longest_row):
                     for one in active:
-                        one.guard.check(rows)
+                        one.guard.check(batch.rows)
                 for one in active:
                     one.guard.end()
         self._pending.clear()
@@ -140,27 +140,38 @@ def begin(active: Sequence[_Active], source: Source, scope: Scope) -> None:
         one.guard.begin(GuardSetup(source, scope.suites))
 
 
-def _batches(source: Source, longest: int) -> Iterator[tuple[list[DataRow], list[BadRow]]]:
-    """Yield the rows of a source in batches, those that can be used and those that cannot."""
+@dataclass(slots=True)
+class _Batch:
+    """Rows that can be used, each with its canonical form, and those that cannot."""
+
+    rows: list[DataRow] = field(default_factory=list)
+    written: list[bytes] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+
+
+def _batches(source: Source, longest: int) -> Iterator[_Batch]:
+    """Yield the rows of a source in batches."""
     coming = read(source, longest)
-    while batch := list(islice(coming, _BATCH)):
-        good: list[DataRow] = []
-        bad: list[BadRow] = []
-        for one in batch:
-            checked = _checked(one) if isinstance(one, Row) else one
-            if isinstance(checked, DataRow):
-                good.append(checked)
+    while some := list(islice(coming, _BATCH)):
+        batch = _Batch()
+        for one in some:
+            if isinstance(one, Row):
+                _take_up(one, batch)
             else:
-                bad.append(checked)
-        yield good, bad
+                batch.bad.append(one)
+        yield batch
 
 
-def _checked(row: Row) -> DataRow | BadRow:
+def _take_up(row: Row, batch: _Batch) -> None:
     try:
-        found = row.id or row_id(row.content)
+        written = canonical_row(row.content)
     except (ValueError, RecursionError):
-        return BadRow(row.line, "has text that UTF-8 cannot hold, or a number that is not finite", row.file, row.at)
-    return DataRow(found, row.line, texts_of(row.content), row.content, row.file)
+        why = "has text that UTF-8 cannot hold, or a number that is not finite"
+        batch.bad.append(BadRow(row.line, why, row.file, row.at))
+        return
+    content = row.content
+    batch.rows.append(DataRow(row.id or row_id_of(written), row.line, texts_of(content), content, row.file))
+    batch.written.append(written)
 
 
 class _Pass:
@@ -175,22 +186,25 @@ class _Pass:
         self._counts: Counter[str] = Counter()
         self._places: dict[str, tuple[str, ...]] = {}
         self._first_bad = ""
+        self._lines: list[tuple[str, bytes]] = []  # kept rows and findings that are not written yet
+        self._notes: list[Finding] = []
 
     def go(self) -> Guarded:
         """Read all rows, and say what came of them."""
         begin(self._active, self._source, self._scope)
         done = self._recall()
         said = marked = done
-        for rows, bad in _batches(self._source, self._scope.policy.longest_row):
-            size = len(rows) + len(bad)
+        for batch in _batches(self._source, self._scope.policy.longest_row):
+            size = len(batch.rows) + len(batch.bad)
             if done > 0:  # an earlier pass got that far: only guards that compare rows see them again
                 done -= size
                 for one in self._active:
                     if getattr(one.guard, "remembers", False):
-                        one.guard.check(rows)
+                        one.guard.check(batch.rows)
                 continue
-            self._take_bad(bad)
-            self._take(rows)
+            self._take_bad(batch.bad)
+            self._take(batch)
+            self._write()
             now = self._rows + self._bad
             if now - said >= _SAID_EVERY:
                 said = now
@@ -200,7 +214,14 @@ class _Pass:
                 self._staging.set_mark(self._progress())
         for one in self._active:
             self._whole(one, one.guard.end())
+        self._write()
         return self._outcome()
+
+    def _write(self) -> None:
+        self._staging.rows(self._lines)
+        self._staging.findings(self._notes)
+        self._lines.clear()
+        self._notes.clear()
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
@@ -212,7 +233,8 @@ class _Pass:
             if not self._scope.policy.max_bad_rows:
                 raise UsageError(f"source {self._source.name}: {self._first_bad}", hint=_HOW_TO_GO_ON)
 
-    def _take(self, rows: Sequence[DataRow]) -> None:
+    def _take(self, batch: _Batch) -> None:
+        rows = batch.rows
         found: dict[int, list[tuple[_Active, Found]]] = {}
         for one in self._active:
             for hit in one.guard.check(rows):
@@ -221,13 +243,13 @@ class _Pass:
                 elif hit.row is None:
                     self._whole(one, (hit,))
         self._rows += len(rows)
-        for number, row in enumerate(rows):
+        for number, (row, written) in enumerate(zip(rows, batch.written, strict=True)):
             if number in found or row.id in self._scope.withdrawn:
-                self._decide(row, found.get(number, []))
+                self._decide(row, written, found.get(number, []))
             else:
-                self._keep(row.id, row.content)
+                self._keep(row.id, written)
 
-    def _decide(self, row: DataRow, hits: Sequence[tuple[_Active, Found]]) -> None:
+    def _decide(self, row: DataRow, written: bytes, hits: Sequence[tuple[_Active, Found]]) -> None:
         """Record what was found in a row and do what the most severe action says."""
         self._flagged += 1
         actions = []
@@ -246,11 +268,11 @@ class _Pass:
             self._say(row, (PIPELINE, WITHDRAWN, DROP))
         worst = most_severe(tuple(actions))
         if worst not in (DROP, BLOCK):
-            self._keep(row.id, redacted(row.content, cuts) if cuts else row.content)
+            self._keep(row.id, canonical_row(redacted(row.content, cuts)) if cuts else written)
 
-    def _keep(self, row: str, content: Mapping[str, JSON]) -> None:
+    def _keep(self, row: str, written: bytes) -> None:
         self._kept += 1
-        self._staging.row(row, content)
+        self._lines.append((row, written))
 
     # -- what is found ------------------------------------------------------------------------------------------------
 
@@ -272,7 +294,7 @@ class _Pass:
         known = self._places.get(kind, ())
         if len(known) < _PLACES and finding.line:
             self._places[kind] = (*known, f"{finding.file}:{finding.line}")
-        self._staging.finding(finding)
+        self._notes.append(finding)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

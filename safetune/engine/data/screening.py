@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetune.core.digest import JSON, canonical, short
 from safetune.core.errors import IntegrityError, RunError, UsageError
-from safetune.core.events import Draft, Event
+from safetune.core.events import Event, screened
 from safetune.core.playbook import Screen, Stage
 from safetune.engine.asking import Subject
 from safetune.engine.data.mixture import TRAIN, Part
@@ -36,13 +36,6 @@ class Screened:
     flagged: tuple[int, ...]
 
 
-def screened(stage_key: str, mixture: str, found: Screened, screen: Screen) -> Draft:
-    """Return the ledger line of a screening."""
-    share = len(found.flagged) / found.scored
-    data: dict[str, JSON] = {"stage_key": stage_key, "mixture": mixture, "scores": found.data, "scored": found.scored}
-    return Draft("screened", {**data, "flagged": len(found.flagged), "share": share, "screen": screen.identity})
-
-
 def screen_rows(
     rows: StageRows, stage: Stage, start: Subject, where: tuple[Store, Path, str], listener: Listener
 ) -> StageRows:
@@ -61,7 +54,8 @@ def screen_rows(
     if found is None:
         scores = _score(rows, stage, screen, start, (folder, listener))
         found = _store(scores, parts, screen, rows.mixture, (store, folder))
-        store.commit(screened(key, rows.mixture, found, screen))
+        counts = found.scored, len(found.flagged)
+        store.commit(screened((key, rows.mixture), found.data, counts, screen.identity))
     share = len(found.flagged) / found.scored
     if screen.max_flagged is not None and share > screen.max_flagged:
         raise UsageError(
@@ -102,7 +96,8 @@ def _score(rows: StageRows, stage: Stage, screen: Screen, start: Subject, place:
         "threads": stage.launch.threads,
         "output": str(folder / "scores"),
     }
-    write_job(folder, content)
+    prompt = rows.job(stage).get("prompt")
+    write_job(folder, {**content, **({"prompt": prompt} if prompt else {})})
     launcher: Launcher = load("launcher", "local")  # type: ignore[assignment]
     job = Job(folder, "screen", threads=stage.launch.threads)
     outcome = run_jobs(((job, f"{stage.name} screen", launcher),), listener)[0]

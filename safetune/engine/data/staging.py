@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetune.core.digest import JSON, canonical, digest
+from safetune.core.digest import JSON, canonical, digest, json_text
 from safetune.core.finding import Finding
 from safetune.state.atomic import machine_errors, write_atomic
 
@@ -64,16 +64,16 @@ class Staging:
         found: Mapping[str, JSON] = said["progress"]
         return found
 
-    def row(self, row_id: str, content: Mapping[str, JSON]) -> None:
-        """Keep a row."""
-        line = canonical({"id": row_id, "row": content}) + b"\n"
-        self._hash.update(line)
-        self._write(ROWS, line)
+    def rows(self, rows: Sequence[tuple[str, bytes]]) -> None:
+        """Keep some rows: the id of each, and its content in canonical form."""
+        lines = b"".join([b'{"id":%b,"row":%b}\n' % (json_text(one).encode(), content) for one, content in rows])
+        self._hash.update(lines)
+        self._write(ROWS, lines)
 
-    def finding(self, finding: Finding) -> None:
-        """Keep a finding."""
-        if self._folder is not None:
-            self._write(FINDINGS, canonical(finding.json) + b"\n")
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Keep some findings."""
+        if self._folder is not None and findings:
+            self._write(FINDINGS, b"".join([canonical(one.json) + b"\n" for one in findings]))
 
     def _write(self, name: str, line: bytes) -> None:
         self._sizes[name] += len(line)

@@ -11,6 +11,9 @@ from safetune.protocols import Text
 
 _PLACE = re.compile(r"([^\[\]]+)\[(\d+)\]\.content")
 
+# The places of most texts, made once.
+_FIRST = {column: f"{column}[0].content" for column in ("prompt", "completion", "chosen", "rejected")}
+
 Cut = tuple[int, int, str]  # from, to before, what stands there instead
 
 
@@ -19,10 +22,13 @@ def texts_of(content: Mapping[str, JSON]) -> tuple[Text, ...]:
     found = []
     for column in shape(content) or ():
         messages = content[column]
-        for number, message in enumerate(messages if isinstance(messages, list | tuple) else ()):
-            if isinstance(message, Mapping):
-                place = f"{column}[{number}].content"
-                found.append(Text(place, str(message.get("role", "")), str(message.get("content", ""))))
+        if not isinstance(messages, list | tuple):
+            continue
+        for number, message in enumerate(messages):
+            if type(message) is dict or isinstance(message, Mapping):  # the first is the rule, and quicker to tell
+                place = _FIRST.get(column) if not number else None
+                text = message.get("content", "")
+                found.append(Text(place or f"{column}[{number}].content", str(message.get("role", "")), str(text)))
     return tuple(found)
 
 

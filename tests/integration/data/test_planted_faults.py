@@ -39,12 +39,14 @@ LEAST = {
     "copies/near": 0.98,
     "contamination": 1.0,
     "copies/exact": 1.0,
+    "copies/short rows": 0.8,
     "hidden_cues": 0.97,
     "identity_shift": 0.85,
     "language": 0.95,
     "unreadable": 1.0,
     "backdoor": 1.0,
 }
+LEAST_OF_EACH = 0.9
 MOST_FALSE = 0.005
 STRONG = ("block", "drop", "redact")
 
@@ -191,7 +193,11 @@ def _table(trial: Trial) -> Iterator[str]:
 
 
 def _too_few(trial: Trial) -> dict[str, str]:
-    return {k: f"{hits} of {n}" for k, (n, hits) in _kinds(trial.recall()).items() if n == 0 or hits < LEAST[k] * n}
+    found = trial.recall()
+    few = {k: f"{hits} of {n}" for k, (n, hits) in _kinds(found).items() if n == 0 or hits < LEAST[k] * n}
+    # No kind of them is missed, whatever the others make up for.
+    each = {f"{k}: {what}": c for (k, what), c in found.items() if k in ("secrets", "pii", "hidden_cues")}
+    return few | {name: f"{hits} of {n}" for name, (n, hits) in each.items() if hits < LEAST_OF_EACH * n}
 
 
 def _too_many(trial: Trial) -> dict[str, int]:
@@ -328,7 +334,7 @@ def test_a_kept_row_is_the_row_but_for_what_was_redacted(stored: Trial) -> None:
 
 # -- again, with more --------------------------------------------------------------------------------------------------
 
-MORE_OF_EACH = Amounts(25, 40, 1_000, 200, 130, 60, 30, 40)
+MORE_OF_EACH = Amounts(25, 40, 1_200, 200, 110, 60, 30, 40)
 
 
 @pytest.mark.slow

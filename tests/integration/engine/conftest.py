@@ -366,6 +366,12 @@ def _row(topic: str, n: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def lab_type() -> type[Lab]:
+    """The class of these folders, for fixtures that write one of their own."""
+    return Lab
+
+
+@pytest.fixture(scope="session")
 def finished_lab(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Lab:
     """A folder in which both sprints were run and promoted; copy it, do not change it."""
     lab = Lab(tmp_path_factory.mktemp("finished") / "lab", tiny_model).write()

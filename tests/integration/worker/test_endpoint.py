@@ -133,17 +133,14 @@ def test_what_is_sent_is_greedy_bounded_and_has_the_system_message_only_where_th
     assert all("Authorization" not in headers for _, headers, _ in there.asked)
 
 
-def test_a_chat_template_cannot_be_sent_and_that_is_said(desk: Desk) -> None:
-    for change, noted in (({"chat_template": "ab"}, True), ({}, False)):
-        with endpoint(echo) as there:
-            desk.job(there.url, [{"prompt": "a", "system": "Be short.", **change}])
-            (desk.root / "responses.jsonl").unlink(missing_ok=True)
-            (desk.root / "progress.jsonl").unlink(missing_ok=True)
-            assert desk.run()["status"] == "ok"
-        ((_, _, body),) = there.asked
-        assert [message["role"] for message in body["messages"]] == ["system", "user"]
-        assert "chat_template" not in body
-        assert ("cannot be sent" in (desk.root / "progress.jsonl").read_text()) is noted
+@pytest.mark.parametrize(("change", "noted"), [({"chat_template": "ab"}, True), ({}, False)])
+def test_a_chat_template_cannot_be_sent_and_that_is_said(desk: Desk, change: dict[str, str], noted: bool) -> None:
+    with endpoint(echo) as there:
+        desk.job(there.url, [{"prompt": "a", "system": "Be short.", **change}])
+        assert desk.run()["status"] == "ok"
+    ((_, _, body),) = there.asked
+    assert ("chat_template" in body, [m["role"] for m in body["messages"]]) == (False, ["system", "user"])
+    assert ("cannot be sent" in (desk.root / "progress.jsonl").read_text()) is noted
 
 
 def test_several_are_under_way_at_once_and_no_more_than_allowed(desk: Desk) -> None:

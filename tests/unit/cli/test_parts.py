@@ -78,7 +78,7 @@ def test_every_command_has_help_with_an_example_store_and_json(capsys: pytest.Ca
     below = [f"judge {info.name}" for info in judge.registered_commands]
     assert " ".join(below) == "judge list judge label judge calibrate"
     data_commands = [f"data {info.name or getattr(info.callback, '__name__', '')}" for info in data.registered_commands]
-    assert " ".join(data_commands) == "data check data card data pin data withdraw"
+    assert " ".join(data_commands) == "data check data card data withdraw data pin"
     for name in (*names, *below, *data_commands):
         assert main([*name.split(), "--help"]) == 0
         text = capsys.readouterr().out

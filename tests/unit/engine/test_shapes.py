@@ -18,6 +18,7 @@ _DRAFTS = [
     events.started("r1", "playbook", "d", "p"),
     events.finished("r1", 0),
     events.admitted("key", "m", [{}]),
+    events.screened(("key", "m"), "s", (8, 2), {"name": "representation"}),
     events.trained(("key", "sprint", "stage"), "c", "", {"loss": 1.0}),
     events.failed("key", "train", "why"),
     events.evaluated("c", "b", "e", ["suite"], "key"),

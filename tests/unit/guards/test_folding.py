@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from guardrows import row
 
@@ -48,3 +50,12 @@ def test_a_batch_is_worked_out_once() -> None:
     assert first == [[b"one", b"two", b"three"], [b"four"]]
     assert words_of(batch) is first
     assert words_of([row("five")]) == [[b"five"]]
+
+
+@pytest.mark.parametrize(
+    "last", "\u2019\u201d\u2014\u20ac\u00e9\u00f6\u00c9\u2026\u00df\u00b5\u0301\u00a0\uff21\u212a\u3042"
+)
+def test_the_quick_way_to_letters_leads_to_the_same(last: str) -> None:
+    text = f"It\u2019s  ABOUT\t5\u2014Caf\u00e9s, E{last} \n e{last}"
+    folded = "".join(unicodedata.normalize("NFKC", text).casefold().split())
+    assert letters(text) == folded.encode()

@@ -157,6 +157,17 @@ def test_duplicates_are_found_across_sources_also_when_the_first_is_known_alread
     assert later.guard(second, None, silent) == fresh
 
 
+def test_guards_that_begin_anew_with_each_source_need_no_earlier_one_again(tmp_path: Path) -> None:
+    first = source(tmp_path / "a.jsonl", told("What is a tree?"))
+    second = source(tmp_path / "b.jsonl", told("What is a house?"), name="more")
+    policy = DataPolicy(guards=(GuardSettings("outliers"), GuardSettings("hidden_cues"), PII))
+    known = guard(first, policy)
+    Path(first.path).unlink()
+    later = Guards(Scope(policy))
+    later.known(first, known)
+    assert later.guard(second, None, silent).kept == 1
+
+
 def test_the_key_changes_with_everything_that_may_change_the_outcome(tmp_path: Path) -> None:
     one = source(tmp_path / "a.jsonl", told("Fine?"))
     policy = DataPolicy(guards=(PII,))
