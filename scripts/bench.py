@@ -18,6 +18,7 @@ from pathlib import Path
 import bench_dvc
 import bench_evaluation
 import bench_gate
+import bench_guards
 import bench_store
 import bench_training
 from bench_measure import Case, Row, alternate, table, verdict
@@ -25,7 +26,7 @@ from bench_measure import Case, Row, alternate, table, verdict
 from safetune import __version__
 
 _FOLDER = bench_store.ROOT / "build" / "bench"
-_PARTS = ("commands", "moves", "training", "generation", "gates", "memory", "recorded")
+_PARTS = ("commands", "moves", "training", "generation", "gates", "memory", "recorded", "guards")
 
 
 def main() -> int:
@@ -47,6 +48,8 @@ def main() -> int:
         found |= _evaluation(program, work / "evaluation", wanted)
     if "recorded" in wanted.only:
         found["recorded"] = bench_gate.measure(program, work / "recorded", wanted.pairs)
+    if "guards" in wanted.only:
+        found["guards"] = bench_guards.measure(work / "guards", wanted.peers, (100_000, wanted.rows, wanted.pairs))
     shutil.rmtree(work, ignore_errors=True)
     conditions = _conditions(wanted)
     for name, rows in found.items():
@@ -67,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=3, help="training pairs")
     peers = Path(os.environ.get("SAFETUNE_PEERS", bench_store.ROOT / "build" / "peers"))
     parser.add_argument("--peers", type=Path, default=peers, help="the folder that scripts/install_peers.sh filled")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the large pass through the guards")
     parser.add_argument("--only", nargs="+", choices=_PARTS, default=_PARTS, help="measure only these parts")
     parser.add_argument("--no-dvc", action="store_true", help="leave dvc out")
     return parser.parse_args()

@@ -23,11 +23,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench_guard_rows import write_rows
-from bench_measure import Row, table
+from bench_measure import Case, Row, alternate, table
 
 from safetune.core.data_policy import OFF
 from safetune.core.source import Provenance, Source
-from safetune.core.standing import Standing
 from safetune.engine.data.desk import scope_of
 from safetune.engine.data.guarding import Guards
 from safetune.engine.prompts import load_once
@@ -42,6 +41,13 @@ _PLAYBOOK = _ROOT / "playbooks" / "quickstart.yaml"
 _PEER = _ROOT / "scripts" / "peer_tasks" / "guards_datatrove.py"
 BAR = 200.0  # CPU microseconds a row: 5,000 rows a second
 MEMORY_BAR = 500.0  # MB beside the duplicate index
+PEER_ROWS = 5_000
+# What both do. datatrove's decontamination needs lighteval, its language filter fetches the large model: left out.
+_JOBS = {
+    "none": "read and write",
+    "pii": "personal data (datatrove: e-mail and IP only)",
+    "duplicates": "near duplicates (datatrove: MinHash in four stages over words of spaCy)",
+}
 FILES = ("rows.jsonl", "findings.jsonl")
 
 
@@ -80,7 +86,7 @@ def run_pass(rows: Path, folder: Path, only: Sequence[str], stop: int = 0) -> Pa
 
     source = Source("rows", str(rows), sha256_file(rows), "MIT", "made", "made", ("train",))
     source = replace(source, about=Provenance(languages=("en",)))
-    scope = scope_of(load(_PLAYBOOK), Standing(), load_once())
+    scope = scope_of(load(_PLAYBOOK), load_once())
     if list(only) == ["none"]:
         scope, only = replace(scope, policy=replace(scope.policy, guards=())), ()
     guards = Guards(scope, only)
@@ -93,7 +99,7 @@ def run_pass(rows: Path, folder: Path, only: Sequence[str], stop: int = 0) -> Pa
 
 
 def passed(rows: Path, work: Path, only: Sequence[str] = (), stop: int = 0, keep: bool = False) -> Passed | None:
-    """Run a pass in a process of its own; None when it was killed. With `keep`, what an earlier one left is taken up."""
+    """Run a pass in a process of its own; None when it was killed. `keep` takes up what one left."""
     folder = work / "guarded"
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
@@ -165,6 +171,25 @@ def resumed(rows: Path, work: Path, count: int) -> tuple[Row, ...]:
     )
 
 
+def beside(rows: Path, work: Path, peers: Path, rounds: int) -> tuple[Row, ...]:
+    """Measure what datatrove does too, in turn with it: whole commands, start-up included; nothing without it."""
+    python = peers / "data" / "bin" / "python"
+    if not python.exists():
+        print("bench: datatrove is not installed (scripts/install_peers.sh)", file=sys.stderr)
+        return ()
+    cases = []
+    for what, said in _JOBS.items():
+        command = (sys.executable, str(Path(__file__)), "--pass", str(rows), str(work / "out"), "--only", what)
+        other = (str(python), str(_PEER), what, str(rows), str(work / "out"))
+        for tool, line in (("safetune", command), ("datatrove", other)):
+            cases.append(Case(f"{tool}, {said}, {PEER_ROWS:,} rows", line, work, reset=lambda: _clear(work / "out")))
+    return alternate(cases, rounds)
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> int:
     """Measure and print, or be one pass."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -194,6 +219,8 @@ def measure(work: Path, peers: Path, how: tuple[int, int, int]) -> tuple[Row, ..
     if count:
         write_rows(rows, count)
         found = ours(rows, work, rounds)
+        write_rows(rows, PEER_ROWS)
+        found += beside(rows, work, peers, rounds)
     if large:
         write_rows(rows, large)
         found += resumed(rows, work, large)

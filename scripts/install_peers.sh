@@ -17,7 +17,7 @@ packages() {
         lm_eval) echo "lm-eval[hf]==0.4.13 $torch" ;;
         garak) echo "garak==0.17.1 $torch" ;;
         # data: what reads Croissant records, makes the md5s of DVC, and filters rows as the guards do.
-        data) echo "mlcroissant==1.1.1 dvc-data==3.18.3 datatrove==0.10.1 pandas" ;;
+        data) echo "mlcroissant==1.1.1 dvc-data==3.18.3 datatrove==0.10.1 orjson xxhash==3.8.2 pandas" ;;
         *) printf 'install_peers: unknown tool %s (known: inspect lm_eval garak data)\n' "$1" >&2; exit 1 ;;
     esac
 }

@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from storelab.story import Story
 
 from safetune.core.digest import JSON, canonical, digest, sha256_hex
-from safetune.core.events import admitted, trained
+from safetune.core.events import trained
 from safetune.core.guarded import Guarded
+from safetune.core.playbook import Inputs, ModelRef, Playbook, Promotion, Sprint, Stage, Technique
 from safetune.core.row_id import row_id
 from safetune.core.source import Provenance, Source
-from safetune.engine.data.mixture import FORMAT, Part, store_mixture
+from safetune.engine.data.desk import Admitted
+from safetune.engine.data.mixture import Part, mixture_content, parts_of, store_mixture
+from safetune.engine.data.stage_rows import StageRows
 from safetune.engine.data.staging import Staging
 from safetune.state.seen import Growing, SeenRows, write_lineage
 from safetune.state.store import Store
@@ -53,7 +56,8 @@ class Mixed:
 
     digest: str
     parts: tuple[Part, ...]
-    stock: Mapping[str, Stocked] = field(default_factory=dict)
+    stock: Mapping[str, Stocked]
+    rows: StageRows
 
     def number(self, source: str, place: int, role: str = "train") -> int:
         """Return the number of a row, by its source and its place there from 0."""
@@ -102,20 +106,20 @@ class DataLab:
 
     def mix(self, *stocked: Stocked, technique: Sequence[Stocked] = (), stage: str = "sft") -> Mixed:
         """Put a mixture of sources into the store; those of `technique` are anchors of `kl_regularization`."""
-        wanted = [(one, "train") for one in stocked] + [(one, "technique:kl_regularization") for one in technique]
-        parts: list[Part] = []
-        first = 0
-        for one, role in wanted:
-            done = one.outcome
-            parts.append(Part(one.source.name, role, 1.0, done.data, done.rows_sha256, first, done.kept))
-            first += done.kept
-        rows: list[JSON] = [
-            {**{name: getattr(part, name) for name in Part.__slots__}, "source": one.source.declarations}
-            for part, (one, _) in zip(parts, wanted, strict=True)
-        ]
-        content: dict[str, JSON] = {"format": FORMAT, "stage": stage, "sources": rows, "policy": {}}
+        admitted = {one.source.name: Admitted(one.source, one.outcome) for one in (*stocked, *technique)}
+        anchors = tuple((one.source.name, 1.0) for one in technique)
+        shares = tuple((one.source.name, 1.0) for one in stocked)
+        techniques = (Technique("kl_regularization", {}, anchors),) if anchors else ()
+        made = Stage(stage, "sft", shares, {}, None, techniques, (), 0)
+        inputs = Inputs(tuple(one.source for one in admitted.values()))
+        sprints = (Sprint("sprint", "o", (), (made,)),)
+        model = ModelRef("folder", "/nowhere")
+        book = Playbook("book", "p", ("us",), model, inputs, (), (), sprints, (), Promotion("stable"), "d", "")
+        parts = parts_of(made, admitted)
+        content = mixture_content(book, made, parts, admitted)
         stored = store_mixture(content, {}, self.store.objects, self._folder("mixture"))
-        return Mixed(stored, tuple(parts), {one.source.name: one for one, _ in wanted})
+        stock = {one.source.name: one for one in (*stocked, *technique)}
+        return Mixed(stored, parts, stock, StageRows(stored, parts, admitted, self.store.objects))
 
     def record(self, mixed: Mixed, key: str, steps: Sequence[Sequence[int]], technique: Sequence[Sequence[int]]) -> str:
         """Put into the store which rows each step saw, and return the digest."""
@@ -138,13 +142,9 @@ class DataLab:
     ) -> str:
         """Record a training on a mixture whose steps saw these rows, and return the checkpoint."""
         key = f"key-{name}"
-        rows: list[JSON] = [
-            {**one.source.declarations, "data": one.outcome.data, "guarded": one.outcome.json}
-            for one in mixed.stock.values()
-        ]
         lineage = self.record(mixed, key, steps, technique)
         checkpoint = self.story.adopt(name, parent)
-        self.store.commit(admitted(key, mixed.digest, rows))
+        self.store.commit(mixed.rows.draft(key))
         self.store.commit(trained((key, "sprint", name), checkpoint, parent, {}, lineage))
         return checkpoint
 

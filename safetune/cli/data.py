@@ -76,19 +76,21 @@ def card(
       safetune data card stable --against playbook.yaml
     """
     from safetune.core.data_card import card_json, differences
-    from safetune.engine.data.cards import card_of
+    from safetune.engine.data.cards import card_of, pair_of
     from safetune.report.data_card import card_lines, difference_lines
     from safetune.report.data_card import markdown as written
     from safetune.report.json_view import jsonable
 
     with progress(as_json) as listener:
-        found, examples = card_of(target, store, listener)
-        other = card_of(against, store, listener)[0] if against else None
+        if markdown is not None or not against:
+            found, examples = card_of(target, store, listener)
+        if against:
+            after, before = pair_of(target, against, store, listener)
     if markdown is not None:
         _write(markdown, written(found, examples))
-    if other is None:
+    if not against:
         return show(as_json, lambda paint: card_lines(found, paint), lambda: card_json(found))
-    changes = differences(other, found)
+    changes = differences(before, after)
     return show(as_json, lambda paint: difference_lines(changes, paint), lambda: {"differences": jsonable(changes)})
 
 

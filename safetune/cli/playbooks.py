@@ -85,7 +85,9 @@ def plan(
         code = plan_exit_code(prepared.plan, detailed_exitcode)
         write_files(CiReport(str(playbook), code))
     saved = str(output) if output else ""
-    view = PlanView(prepared.facts, preview(prepared), prepared.where, str(playbook), saved)
+    policy, sources = prepared.playbook.inputs.policy, prepared.playbook.sources
+    milder = {source.name: policy.loosened_for(source.guards) for source in sources}
+    view = PlanView(prepared.facts, preview(prepared), prepared.where, str(playbook), saved, milder)
     return show(
         as_json,
         lambda paint: plan_lines(view, paint),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safetune.core.data_policy import ACTIONS
+from safetune.core.data_policy import ACTIONS, Loosened
 from safetune.core.digest import JSON
 from safetune.core.guarded import Guarded
 
@@ -14,12 +14,13 @@ from safetune.core.guarded import Guarded
 class SourceCard:
     """One source of a card: what it says of itself, what became of its rows, what it is used for.
 
-    `uses` are (role, share) pairs; a plan that is not run yet knows no shares.
+    `uses` are (role, share) pairs. `loosened` is what the source lets pass more easily than the policy does.
     """
 
     declared: Mapping[str, JSON]
     outcome: Guarded
     uses: tuple[tuple[str, float], ...] = ()
+    loosened: tuple[Loosened, ...] = ()
 
     @property
     def name(self) -> str:
@@ -29,12 +30,16 @@ class SourceCard:
 
 @dataclass(frozen=True, slots=True)
 class DataCard:
-    """What a playbook, or one trained stage, learns from. `about` says which, `mixture` is empty before a run."""
+    """What a playbook, or one stage of it, learns from. `about` says which, `mixture` is empty before a run.
+
+    `stage` is the name of the one stage that the card is of, or empty.
+    """
 
     about: str
     sources: tuple[SourceCard, ...]
     policy: Mapping[str, JSON]
     mixture: str = ""
+    stage: str = ""
 
     @property
     def rows(self) -> int:
@@ -69,7 +74,11 @@ class Difference:
 
 
 def differences(before: DataCard, after: DataCard) -> tuple[Difference, ...]:
-    """Return what changed from one card to another: sources that came or went, then what each says, then the policy."""
+    """Return what changed from one card to another: sources that came or went, then what each says, then the policy.
+
+    Where one card knows no shares at all, shares are not compared.
+    """
+    uses = all(any(source.uses for source in card.sources) for card in (before, after))
     old, new = ({source.name: source for source in card.sources} for card in (before, after))
     found: list[Difference] = []
     for name in sorted({*old, *new}):
@@ -77,7 +86,7 @@ def differences(before: DataCard, after: DataCard) -> tuple[Difference, ...]:
             said: tuple[JSON, JSON] = (_size(old.get(name)), _size(new.get(name)))
             found.append(Difference(name, "source", *said))
             continue
-        found += _between(name, _facts(old[name]), _facts(new[name]))
+        found += _between(name, _facts(old[name], uses), _facts(new[name], uses))
     return (*found, *_between("", _policy(before.policy), _policy(after.policy)))
 
 
@@ -90,12 +99,22 @@ def _size(source: SourceCard | None) -> JSON:
     return None if source is None else f"{source.outcome.kept} of {source.outcome.rows + source.outcome.bad} rows"
 
 
-def _facts(source: SourceCard) -> Mapping[str, JSON]:
+def _facts(source: SourceCard, with_uses: bool) -> Mapping[str, JSON]:
     outcome = source.outcome
     counts: dict[str, JSON] = {f"found {kind}": count for kind, count in outcome.counts.items()}
     numbers: dict[str, JSON] = {n: getattr(outcome, n) for n in ("rows", "kept", "bad", "flagged")}
-    uses: dict[str, JSON] = {f"share as {role}": share for role, share in source.uses}
-    return {**source.declared, **numbers, "problem": outcome.problem, **uses, **counts}
+    shares: dict[str, list[JSON]] = {}
+    for role, share in source.uses if with_uses else ():
+        shares.setdefault(f"share as {role}", []).append(share)
+    uses: dict[str, JSON] = {what: found[0] if len(found) == 1 else found for what, found in shares.items()}
+    milder: dict[str, JSON] = {
+        f"loosened {_whole_name(one)}": f"{one.before} to {one.after}" for one in source.loosened
+    }
+    return {**source.declared, **numbers, "problem": outcome.problem, **uses, **milder, **counts}
+
+
+def _whole_name(one: Loosened) -> str:
+    return f"{one.guard}/{one.rule}" if one.rule else one.guard
 
 
 def _policy(policy: Mapping[str, JSON]) -> Mapping[str, JSON]:
@@ -123,11 +142,13 @@ def card_json(card: DataCard) -> Mapping[str, JSON]:
     rows: list[JSON] = []
     for source in card.sources:
         uses: list[JSON] = [{"role": role, "share": share} for role, share in source.uses]
-        rows.append({"declared": source.declared, "rows": source.outcome.json, "uses": uses})
+        row: dict[str, JSON] = {"declared": source.declared, "rows": source.outcome.json, "uses": uses}
+        rows.append({**row, "loosened": [_loosened_json(one) for one in source.loosened]})
     return {
         "format": "safetune-data-card/1",
         "about": card.about,
         "mixture": card.mixture,
+        "stage": card.stage,
         "rows": card.rows,
         "kept": card.kept,
         "licences": list(card.licences),
@@ -135,3 +156,7 @@ def card_json(card: DataCard) -> Mapping[str, JSON]:
         "sources": rows,
         "policy": card.policy,
     }
+
+
+def _loosened_json(one: Loosened) -> JSON:
+    return {"guard": one.guard, "rule": one.rule, "before": one.before, "after": one.after, "still": list(one.still)}

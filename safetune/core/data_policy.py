@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from safetune.core.digest import JSON
@@ -94,6 +94,47 @@ class DataPolicy:
         mine = {guard.name: guard for guard in own}
         merged = [_joined(guard, mine.pop(guard.name)) if guard.name in mine else guard for guard in self.guards]
         return (*merged, *mine.values())
+
+    def loosened_for(self, own: tuple[GuardSettings, ...]) -> tuple[Loosened, ...]:
+        """Return what a source with settings of its `own` lets pass more easily than the policy does."""
+        return loosened(self.guards, self.guards_for(own))
+
+
+@dataclass(frozen=True, slots=True)
+class Loosened:
+    """A guard, or one rule of it, that does less about the rows of one source than the policy asks for.
+
+    An empty `rule` stands for all rules that are not named one by one. `still` are the rules of a guard that is off
+    otherwise which go on as they were.
+    """
+
+    guard: str
+    rule: str
+    before: str
+    after: str
+    still: tuple[str, ...] = ()
+
+
+def loosened(policy: Sequence[GuardSettings], special: Sequence[GuardSettings]) -> tuple[Loosened, ...]:
+    """Return every guard and rule whose action under `special` settings is milder than under those of the policy."""
+    own = {guard.name: guard for guard in special}
+    found: list[Loosened] = []
+    for guard in policy:
+        mine = own.get(guard.name, GuardSettings(guard.name, OFF))
+        named = sorted({*guard.rules, *mine.rules})
+        whole = (guard.action, mine.action)
+        if _milder(*whole):
+            still = tuple(rule for rule in named if mine.action_of(rule) != OFF) if mine.action == OFF else ()
+            found.append(Loosened(guard.name, "", *whole, still))
+        for rule in named:
+            pair = (guard.action_of(rule), mine.action_of(rule))
+            if _milder(*pair) and pair != whole:
+                found.append(Loosened(guard.name, rule, *pair))
+    return tuple(found)
+
+
+def _milder(before: str, after: str) -> bool:
+    return ACTIONS.index(after) < ACTIONS.index(before)
 
 
 def _joined(policy: GuardSettings, own: GuardSettings) -> GuardSettings:

@@ -4,7 +4,8 @@
     {"messages": [messages]}                                            supervised; the loss is on every token
     {"prompt": [messages], "chosen": [messages], "rejected": [messages]}   preferences
 
-A message is {"role": "system" | "user" | "assistant", "content": "text"}.
+A message is {"role": "system" | "user" | "assistant", "content": "text"} and nothing else: what a template may show
+and no guard has seen must not train a model.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def problem(row: Mapping[str, object], *allowed: tuple[str, ...]) -> str:
     found = shape(row)
     if found is None or found not in allowed:
         wanted = " or ".join(" + ".join(f"`{c}`" for c in columns) for columns in allowed)
-        return f"a row here needs {wanted}; this one has {', '.join(sorted(row)) or 'nothing'}"
+        known = [c for c in dict.fromkeys((*PREFERENCE, *COMPLETION, *MESSAGES)) if c in row]
+        return f"a row here needs {wanted}; this one has {', '.join(known) or 'none of these'}"
     for column in found:
         wrong = _message_problem(row[column])
         if wrong:
@@ -62,5 +64,7 @@ def _message_problem(value: object) -> str:
         if not known or not isinstance(message.get("content"), str):
             return "has a message without a text `content`"
         if message.get("role") not in _ROLES:
-            return f"has a message with the role {message.get('role')!r}; known: {', '.join(_ROLES)}"
+            return f"has a message with an unknown role; known: {', '.join(_ROLES)}"
+        if len(message) != 2:
+            return "has a message with more than `role` and `content`; no guard looks at anything else"
     return ""

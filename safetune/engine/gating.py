@@ -84,12 +84,14 @@ def gate_checkpoint(store: Store, arms: Arms, order: GateOrder, place: Workplace
     """Measure a checkpoint of the ledger and its baseline on the same prompts, decide, and record the verdict.
 
     Raises:
-        UsageError: when the checkpoint was gated before, and no reason is given or nothing differs from that gate.
+        UsageError: when the checkpoint was gated before, and no reason is given or nothing differs from that gate; or
+            when it, or what it was trained from, learnt from data that was withdrawn.
         NotPermitted: when the alpha budget does not pay for the gate, or the gate is easier than one that said FAIL;
             nothing is measured then.
         StalePlanError: when somebody else gated the checkpoint meanwhile.
     """
     candidate, baseline = arms.candidate, arms.baseline
+    _refuse_withdrawn(store.standing(), candidate.identity, candidate.label)
     attempt = store.standing().attempts(candidate.identity) + 1
     if attempt > 1 and not order.reason.strip():
         raise UsageError(
@@ -164,6 +166,14 @@ def _record(order: GateOrder, found: tuple[str, EvaluationReport], result: GateR
             changed=changed_rows(gates, definitions),
         ),
     )
+
+
+def _refuse_withdrawn(standing: Standing, checkpoint: str, label: str) -> None:
+    """Refuse what no gate frees, before anything is measured or spent; what descends from such is marked as well."""
+    found = standing.checkpoints.get(checkpoint)
+    if found and found.withdrawn_at:
+        why = f"{label} learnt from data that was withdrawn (ledger line {found.withdrawn_at})"
+        raise UsageError(why, hint="no gate frees it; without --gate it is only measured")
 
 
 def _refuse_unpaid(standing: Standing, order: GateOrder, attempt: int) -> None:

@@ -15,7 +15,7 @@ from safetune.core.plan import Facts, Plan, differences, make_plan, plan_json
 from safetune.core.playbook import Playbook
 from safetune.core.serving import served
 from safetune.core.standing import Standing
-from safetune.engine.data.desk import Memory, scope_of, survey_data
+from safetune.engine.data.desk import Memory, scope_of, survey_data, withdrawn_ids
 from safetune.engine.data.guarding import Scope
 from safetune.engine.data.known import KnownPlugins
 from safetune.engine.models import BaseModel, resolve
@@ -77,7 +77,7 @@ def prepare(playbook_path: Path, store_root: Path, listener: Listener = silent, 
     sums.save()
     scope = NO_SCOPE
     if guard:
-        scope = scope_of(playbook, standing, load)
+        scope = scope_of(playbook, load, withdrawn_ids(store))
         memory = Memory(store_root / "work" if store else None)
         facts = replace(facts, guarded=survey_data(playbook, scope, events, standing, (memory, listener)))
     plan = make_plan(playbook, facts, standing)

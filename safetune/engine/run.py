@@ -21,6 +21,7 @@ from safetune.core.verdict import Verdict
 from safetune.engine import checkpoints
 from safetune.engine.again import refuse_loosened
 from safetune.engine.asking import Workplace, asking_jobs, default_workers
+from safetune.engine.data.desk import refuse_withdrawn
 from safetune.engine.data.screening import screen_rows
 from safetune.engine.data.stage_rows import stage_rows
 from safetune.engine.evidence_files import read_evidence
@@ -219,6 +220,7 @@ class _Runner:
         start = self._subjects.checkpoint(previous)
         rows = stage_rows(self._prepared, stage, self._store, folder, self._settings.listener)
         self._store.commit(rows.draft(plan.key))
+        refuse_withdrawn(self._prepared.scope, self._store)
         rows = screen_rows(rows, stage, start, (self._store, folder, plan.key), self._settings.listener)
         job = training_job(rows, stage, plan, start, folder)
         beside: tuple[tuple[Job, str, Launcher], ...] = ()

@@ -1,7 +1,8 @@
 """The data policy in layers: what a playbook says, what it extends, and below both the policy that ships with safetune.
 
 Keys are joined one by one, and guards by name: an action, a rule or an option that an upper layer gives wins, and what
-it does not mention stays as the layer below has it.
+it does not mention stays as the layer below has it. Lists of licences are joined too: what any layer allows is allowed,
+unless any layer forbids it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,19 @@ def join_data(below: Node, above: Node) -> Node:
 
 
 def _join_admission(below: Node, above: Node) -> Node:
-    return _joined(below, above, {"licences": _joined})
+    return _joined(below, above, {"licences": _join_licences})
+
+
+def _join_licences(below: Node, above: Node) -> Node:
+    return _joined(below, above, {"allow": _join_keys, "forbid": _join_keys})
+
+
+def _join_keys(below: Node, above: Node) -> Node:
+    """Join two lists of licences, each once; a list that is none is left as it is, and refused."""
+    if not isinstance(below.value, tuple) or not isinstance(above.value, tuple):
+        return above
+    own = {node.text.casefold() for node in above.items}
+    return replace(above, value=(*(node for node in below.items if node.text.casefold() not in own), *above.items))
 
 
 def _join_guards(below: Node, above: Node) -> Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from safetune.core.data_card import DataCard, Difference, SourceCard, by_severity
-from safetune.core.data_policy import BLOCK, DROP
+from safetune.core.data_policy import BLOCK, DROP, OFF, Loosened
 from safetune.core.digest import JSON
 from safetune.report.text import PLAIN, Paint, columns, counted, digest_text, name
 from safetune.report.untrusted import render_untrusted
@@ -46,11 +46,31 @@ def _next(blocked: Sequence[str], known: bool) -> str:
     return f"{what} may not train a model as it is; {look}, mend the rows, or change the action in the data policy"
 
 
+def loosened_text(source: str, found: Sequence[Loosened]) -> str:
+    """Say which guards and rules do less for a source than the policy asks for; empty when none does."""
+    if not found:
+        return ""
+    off = [one for one in found if not one.rule and one.after == OFF]
+    parts = [", ".join(f"{name(one.guard)}{_but(one)}" for one in off) + " off"] if off else []
+    milder = [one for one in found if one not in off]
+    parts += [
+        f"{name(one.guard)}{f'/{name(one.rule)}' if one.rule else ''} {name(one.before)} -> {name(one.after)}"
+        for one in milder
+    ]
+    return f"{name(source)}: {'; '.join(parts)} for this source"
+
+
+def _but(one: Loosened) -> str:
+    return f" (but for {', '.join(name(rule) for rule in one.still)})" if one.still else ""
+
+
 def _source_lines(source: SourceCard, paint: Paint) -> list[str]:
     outcome = source.outcome
     rows = f"{outcome.kept:,} of {counted(outcome.rows + outcome.bad, 'row')} kept"
     head = f"  {name(source.name)}   {rows}, {outcome.flagged:,} with findings"
     lines = [head]
+    if milder := loosened_text(source.name, source.loosened):
+        lines.append(f"    {paint.verdict('INCONCLUSIVE', '!')} {milder}")
     table = []
     for guard, rule, action, count in by_severity(outcome.counts):
         places = ", ".join(render_untrusted(p, 60) for p in outcome.places.get(f"{guard}/{rule}/{action}", ()))
@@ -76,6 +96,8 @@ def markdown(card: DataCard, examples: Mapping[str, Sequence[str]]) -> str:
         ]
         lines += [f"- used as {_cell(role)}, share {share:g}" for role, share in source.uses]
         outcome = source.outcome
+        milder = loosened_text(source.name, source.loosened)
+        lines += [f"- **guards loosened**: {_cell(milder)}"] if milder else []
         lines += [f"- rows: {outcome.rows:,} read, {outcome.kept:,} kept, {outcome.bad:,} unreadable"]
         lines += [f"- **blocked**: {_cell(outcome.problem)}"] if outcome.problem else []
         found = by_severity(outcome.counts)

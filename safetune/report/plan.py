@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from safetune.core.alpha import HOW_TO_PAY, amount, overspent, same
+from safetune.core.data_policy import Loosened
 from safetune.core.errors import ExitCode
 from safetune.core.plan import Facts, Plan, PlannedStage, plan_json
 from safetune.core.preview import GuardrailPower
 from safetune.core.prompt_lint import Lint
+from safetune.report.data_card import loosened_text
 from safetune.report.json_view import jsonable
 from safetune.report.text import PLAIN, Paint, columns, counted, digest_text, duration, name, points, size, unpaid_text
 from safetune.report.untrusted import render_untrusted
@@ -42,6 +44,7 @@ class PlanView:
     """A plan to show: the facts it rests on, its preview, and what to give to `run`.
 
     `where` maps parts of the playbook, such as `stage SPRINT/STAGE`, to `file:line`; `saved` is the plan file, if any.
+    `loosened` is what each source, by name, lets pass more easily than the data policy does.
     """
 
     facts: Facts
@@ -49,6 +52,7 @@ class PlanView:
     where: Mapping[str, str]
     playbook: str
     saved: str = ""
+    loosened: Mapping[str, tuple[Loosened, ...]] = field(default_factory=dict)
 
 
 def plan_lines(view: PlanView, paint: Paint = PLAIN) -> list[str]:
@@ -60,7 +64,7 @@ def plan_lines(view: PlanView, paint: Paint = PLAIN) -> list[str]:
         *_stages(plan, view.where, paint),
         *_gates(preview, paint),
         *_budget(plan),
-        *_data(view.facts, view.where, paint),
+        *_data(view, paint),
         *_lint(view.facts, view.where, paint),
         *_rollback(plan),
         *_launches(preview),
@@ -171,14 +175,34 @@ def _power_row(power: GuardrailPower) -> tuple[str, ...]:
     return f"{title}{severity}", name(power.limit), sees, f"{likely}{why}"
 
 
-def _data(facts: Facts, where: Mapping[str, str], paint: Paint) -> list[str]:
-    known = [fact for fact in facts.sources.values() if not fact.problem]
-    total = sum(fact.size or 0 for fact in known)
-    lines = [_line("data", f"{counted(len(known), 'source')}, {size(total)}, each with the digest that is pinned")]
-    lines += _guarded(facts)
+def _data(view: PlanView, paint: Paint) -> list[str]:
+    facts, where = view.facts, view.where
+    lines = [_line("data", _pinned(facts)), *_guarded(facts)]
+    milder = [loosened_text(source, found) for source, found in view.loosened.items() if found]
+    lines += [_line("", f"! {text}") for text in milder]
     items = [f"{name(f.name)} {f.size:,}" if f.size is not None else name(f.name) for f in facts.suites.values()]
     lines.append(_line("suites", ", ".join(items) or "none"))
     return lines + [_line("problem", paint.verdict("ERROR", text)) for text in _problems(facts, where)]
+
+
+def _pinned(facts: Facts) -> str:
+    """Say how many sources were seen to have their pinned digest, and name the others.
+
+    A source without a size is hashed when its rows are gone through; one that could not be gone through has no key.
+    """
+    seen: list[str] = []
+    others: list[str] = []
+    for source, fact in facts.sources.items():
+        guarded = facts.guarded.get(source)
+        hashed = fact.size is not None or bool(guarded and guarded.key)
+        (seen if hashed and not fact.problem else others).append(source)
+    total = size(sum(facts.sources[source].size or 0 for source in seen))
+    if not others:
+        return f"{counted(len(seen), 'source')}, {total}, each with the digest that is pinned"
+    rest = ", ".join(name(source) for source in others[:_NAMES]) + (", ..." if len(others) > _NAMES else "")
+    return (
+        f"{len(seen)} of {counted(len(facts.sources), 'source')}, {total}, with the digest that is pinned; not {rest}"
+    )
 
 
 def _guarded(facts: Facts) -> list[str]:
@@ -284,4 +308,5 @@ def plan_document(view: PlanView) -> Mapping[str, object]:
         "free_bytes": preview.free_bytes,
         "needed_bytes": preview.needed_bytes,
         "notes": list(preview.notes),
+        "loosened": {source: jsonable(found) for source, found in view.loosened.items() if found},
     }

@@ -88,6 +88,7 @@ def output_lines(found: OutputTrace, paint: Paint = PLAIN) -> list[str]:
         lines.append(line)
         lines += [f"    {_excerpt(one.excerpt)}"] if one.excerpt else []
     lines.append("near rows are alike; that is a hint where to look, no proof of what taught it")
+    lines += [f"note: {render_untrusted(note)}" for note in found.notes]
     return lines + _unrecorded(found.unrecorded, "which rows they saw")
 
 

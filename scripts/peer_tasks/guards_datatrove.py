@@ -1,4 +1,4 @@
-"""Rows through datatrove: `python guards_datatrove.py none|pii|duplicates|contamination ROWS.jsonl PROMPTS.jsonl FOLDER`.
+"""Rows through datatrove: `python guards_datatrove.py none|pii|duplicates ROWS.jsonl FOLDER`.
 
 What a person would write: one task, one worker, its own reader and writer, its own settings. Of a row the texts of all
 messages are joined, since a document of datatrove is one text.
@@ -12,7 +12,6 @@ from typing import Any
 
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.decont import NGramsDecontConfig, NGramsDecontFilter, NGramsDecontIndexer
 from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.pipeline.formatters import PIIFormatter
@@ -28,12 +27,6 @@ def adapted(_: Any, row: dict[str, Any], path: str, number: int | str) -> dict[s
     return {"text": text, "id": f"{path}/{number}", "metadata": {"row": row}}
 
 
-def prompt(_: Any, row: dict[str, Any], __: str, number: int | str) -> dict[str, Any]:
-    """Return a document of an item of a suite, whose prompt is looked for."""
-    metadata = {"query": row["prompt"], "task": "suite"}
-    return {"text": row["reference"] or row["prompt"], "id": str(number), "metadata": metadata}
-
-
 def go(steps: list[PipelineStep], logs: Path, tasks: int = 1) -> None:
     """Run some steps one after the other in one process."""
     LocalPipelineExecutor(steps, tasks=tasks, workers=1, logging_dir=str(logs)).run()
@@ -41,18 +34,13 @@ def go(steps: list[PipelineStep], logs: Path, tasks: int = 1) -> None:
 
 def main() -> None:
     """Do one of the jobs."""
-    what, rows, prompts, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+    what, rows, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     reader = JsonlReader(str(rows.parent), glob_pattern=rows.name, adapter=adapted)
     writer = JsonlWriter(str(folder / "kept"), compression=None)
     if what == "none":
         go([reader, writer], folder / "logs")
     elif what == "pii":
         go([reader, PIIFormatter(), writer], folder / "logs")
-    elif what == "contamination":
-        config = NGramsDecontConfig(find_query_ngrams=True)
-        items = JsonlReader(str(prompts.parent), glob_pattern=prompts.name, adapter=prompt)
-        go([items, NGramsDecontIndexer(str(folder / "index"), config=config)], folder / "logs-index")
-        go([reader, NGramsDecontFilter(str(folder / "index"), config=config), writer], folder / "logs")
     elif what == "duplicates":
         signatures, buckets, removed = (str(folder / name) for name in ("signatures", "buckets", "removed"))
         go([reader, MinhashDedupSignature(signatures)], folder / "logs-1")

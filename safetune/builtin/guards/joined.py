@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from safetune.protocols import DataRow, Found
 
 _BETWEEN = "\n\n"  # no rule looks across an empty line
+
+
+H = TypeVar("H", bound=tuple[str, int, int, *tuple[str, ...]])  # rule, start, end; perhaps a note
+
+
+def overlapping(hits: Iterable[H]) -> Iterator[tuple[int, int, list[H]]]:
+    """Yield where hits that overlap start and end together, and those hits, all in the order of the text."""
+    group: list[H] = []
+    first = last = 0
+    for hit in sorted(hits, key=lambda h: (h[1], -h[2])):
+        if group and hit[1] >= last:
+            yield first, last, group
+            group = []
+        first = first if group else hit[1]
+        last = max(last, hit[2]) if group else hit[2]
+        group.append(hit)
+    if group:
+        yield first, last, group
 
 
 class Joined:

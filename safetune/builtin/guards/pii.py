@@ -12,10 +12,10 @@ from itertools import pairwise
 
 from safetune.builtin.guards.accounts import CARD_SHAPES, card, iban
 from safetune.builtin.guards.addresses import email, hidden_email, ip_v4, machine
-from safetune.builtin.guards.joined import Joined
+from safetune.builtin.guards.joined import Joined, overlapping
 from safetune.builtin.guards.national_ids import BY_SHAPE, ID_KINDS, LETTERED, IdKind
 from safetune.builtin.guards.phones import LEAST_DIGITS, phone
-from safetune.protocols import DataRow, Found, GuardSetup
+from safetune.protocols import DataRow, Found, GuardSetup, Text
 
 # Begins with a digit, so that the search skips everything else quickly: a run of digits with few separators between
 # them, four numbers with dots, or two digits behind two letters, as accounts and tax codes have them.
@@ -28,6 +28,8 @@ _RUN = re.compile("[0-9]+")
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _AT_SIGNS = ("[at]", "(at)")
 _LONGEST = 7  # runs of digits in one number
+_NEAR = 60  # characters beside an address that a number and the words that name it take up
+_SEPARATORS, _OPENERS = (" ", "(", ")", "/"), ("+", "(")
 _SHAPES = CARD_SHAPES | BY_SHAPE.keys()
 
 Hit = tuple[str, int, int]
@@ -50,7 +52,8 @@ class PIIGuard:
     def check(self, rows: Sequence[DataRow]) -> Sequence[Found]:
         """Return what is found in the next rows, in their order."""
         joined = Joined(rows)
-        hits = [*_emails(joined), *_machines(joined), *_numbers(joined)]
+        emails = [*_emails(joined)]
+        hits = [*emails, *_beside(joined, emails), *_machines(joined), *_numbers(joined)]
         return [joined.found(*hit) for hit in _apart(hits)]
 
     def end(self) -> Sequence[Found]:
@@ -59,12 +62,33 @@ class PIIGuard:
 
 
 def _apart(hits: list[Hit]) -> Iterator[Hit]:
-    """Yield the hits in the order of the text, the longer of two that overlap."""
-    last = -1
-    for hit in sorted(hits, key=lambda h: (h[1], -h[2])):
-        if hit[1] >= last:
-            yield hit
-            last = hit[2]
+    """Yield the hits in the order of the text; those that overlap each reach as far as all of them.
+
+    An address may take up the end of a number. Whichever rule is redacted, nothing of either is left then.
+    """
+    for start, end, group in overlapping(hits):
+        for rule in dict.fromkeys(hit[0] for hit in group):
+            yield rule, start, end
+
+
+def _beside(joined: Joined, emails: list[Hit]) -> Iterator[Hit]:
+    """Yield numbers that run into an address, or begin where one ends: a letter beside them hides them otherwise."""
+    text = joined.text
+    for _, start, end in emails:
+        first, last = joined.bounds(start)
+        if start > first and text[start].isdigit() and text[start - 1] in _SEPARATORS:
+            stop = start + len(text[start:end]) - len(text[start:end].lstrip("0123456789.-"))
+            yield from _within(text, max(first, start - _NEAR), stop, start)
+        if text[end : end + 1] in _OPENERS and end < last:
+            yield from _within(text, end, min(last, end + _NEAR), end)
+
+
+def _within(text: str, start: int, end: int, touching: int) -> Iterator[Hit]:
+    """Yield the numbers of a piece that reach over `touching`, or begin there."""
+    piece = DataRow("", 0, (Text("", "", text[start:end]),), {})
+    for rule, first, last in _numbers(Joined([piece])):
+        if start + first <= touching < start + last:
+            yield rule, start + first, start + last
 
 
 def _emails(joined: Joined) -> Iterator[Hit]:

@@ -12,7 +12,7 @@ _WORDS = {
     "tags": "tag characters, which nobody sees",
     "homoglyphs": "words of letters from several scripts that look alike",
     "control": "control characters",
-    "markup": "markup that a reader does not see",
+    "hidden_markup": "markup that a reader does not see",
     "instructions": "words that would turn a model against its instructions",
 }
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from safetune.builtin.guards import secret_kinds as kinds
-from safetune.builtin.guards.joined import Joined
+from safetune.builtin.guards.joined import Joined, overlapping
 from safetune.protocols import DataRow, Found, GuardSetup
 
 _IN_WORDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+/=.~%:@$&!;#"
@@ -53,17 +53,11 @@ class SecretsGuard:
 _RANK = {rule: at for at, rule in enumerate(SecretsGuard.rules)}
 
 
-def _apart(hits: list[Hit]) -> list[Hit]:
-    """Return the hits in the order of the text; of two that overlap, the one whose rule says more."""
-    kept: list[Hit] = []
-    for hit in sorted(hits, key=lambda h: (h[1], -h[2])):
-        if not kept or hit[1] >= kept[-1][2]:
-            kept.append(hit)
-        elif _RANK[hit[0]] < _RANK[kept[-1][0]]:
-            kept[-1] = (hit[0], min(hit[1], kept[-1][1]), max(hit[2], kept[-1][2]), hit[3])
-        else:
-            kept[-1] = (*kept[-1][:2], max(hit[2], kept[-1][2]), kept[-1][3])
-    return kept
+def _apart(hits: list[Hit]) -> Iterator[Hit]:
+    """Yield the hits in the order of the text; of those that overlap, all they reach and the rule that says most."""
+    for start, end, group in overlapping(hits):
+        rule, _, _, note = min(group, key=lambda hit: _RANK[hit[0]])
+        yield rule, start, end, note
 
 
 def _private_keys(joined: Joined) -> Iterator[Hit]:

@@ -30,6 +30,7 @@ _SEEN = 1 << 23
 _CLASS_ROWS = 2048  # rows of one class that are looked at
 _ALPHA = 1e-3
 _PURE, _RARE, _COMMON = 0.9, 0.02, 0.2  # shares: of the phrase's rows; of all rows with it; of others with the answer
+_FEW = 60  # rows that are rare in a source of any size: of 500 rows, 2 % are too few to say anything
 _LIKE, _LIKE_USUAL, _COMPARED = 0.2, 1.5, 12
 _REFUSES = re.compile(
     r"\W{0,3}(?:i(?:'m| am)? (?:really |very |so )?sorry|i apologi[sz]e|sorry|i (?:can(?:'|no)t|cannot|won't|will not|"
@@ -211,7 +212,8 @@ class _Test:
         outside_sample = len(self._sample.keys() & outside)
         with_phrase = len(inside) / len(of_class) * count
         without = max(len(outside), outside_sample * self._total / len(self._sample))
-        if with_phrase < _PURE * (with_phrase + without) or with_phrase + without > _RARE * self._total:
+        rows = with_phrase + without
+        if with_phrase < _PURE * rows or rows > max(_RARE * self._total, _FEW):
             return None
         others = self._others.get(key)
         if others is None:

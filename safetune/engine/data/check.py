@@ -20,7 +20,7 @@ from safetune.core.playbook import Playbook
 from safetune.core.source import Source
 from safetune.core.standing import Standing
 from safetune.engine.data.declared import declared
-from safetune.engine.data.desk import judged, scope_of
+from safetune.engine.data.desk import judged, scope_of, withdrawn_ids
 from safetune.engine.data.guarding import Guards, Scope
 from safetune.engine.data.pin import source_at
 from safetune.engine.data.staging import FINDINGS
@@ -29,8 +29,11 @@ from safetune.playbook.data import build_policy
 from safetune.playbook.layers import shipped_policy
 from safetune.playbook.load import load
 from safetune.protocols import Listener
+from safetune.state.atomic import machine_errors
+from safetune.state.lock import FileLock
 from safetune.state.store import Store
 
+_WAIT_SECONDS = 0.5
 _PLAYBOOKS = (".yaml", ".yml")
 _NAME = re.compile(r"[^a-z0-9._-]+")
 
@@ -80,9 +83,11 @@ def check(wanted: CheckRequest, listener: Listener) -> CheckResult:
         out = kept.enter_context(_opened(wanted.findings)) if wanted.findings else None
         for source in sources:
             folder = work / guards.key(source)[:32]
+            kept.enter_context(FileLock(folder.with_suffix(".lock"), _WAIT_SECONDS, f"the rows of {source.name}"))
             outcome = judge(source, guards.guard(source, folder, listener))
             if not wanted.sources or source.name in wanted.sources:  # others are there to be compared with
-                cards.append(SourceCard(declared(source).declarations, outcome))
+                milder = scope.policy.loosened_for(source.guards)
+                cards.append(SourceCard(declared(source).declarations, outcome, loosened=milder))
                 if out is not None:
                     with (folder / FINDINGS).open("rb") as lines:
                         shutil.copyfileobj(lines, out)
@@ -94,6 +99,8 @@ def check(wanted: CheckRequest, listener: Listener) -> CheckResult:
 def _workplace(store: Path, kept: ExitStack) -> Path:
     """Return a folder for rows on their way: in the store, if there is one, where an interrupted check goes on."""
     if (store / "work").is_dir():
+        with machine_errors("make a folder for the rows"):
+            (store / "work" / "checks").mkdir(exist_ok=True)
         return store / "work" / "checks"
     return Path(kept.enter_context(TemporaryDirectory(prefix="safetune-")))
 
@@ -131,7 +138,7 @@ def _inputs(wanted: CheckRequest) -> tuple[Sequence[Source], Scope, _Judge]:
         raise UsageError(f"the playbook has no source {unknown}", hint=hint)
     last = max((names.index(name) for name in wanted.sources), default=len(names) - 1)
     judge = partial(_judged, playbook, standing)
-    return playbook.sources[: last + 1], scope_of(playbook, standing, load_once()), judge
+    return playbook.sources[: last + 1], scope_of(playbook, load_once(), withdrawn_ids(store)), judge
 
 
 def _as_it_is(_source: Source, outcome: Guarded) -> Guarded:

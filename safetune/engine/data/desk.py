@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetune.core.digest import JSON, canonical, digest, short
-from safetune.core.errors import IntegrityError, MachineError, SafetuneError, UsageError
+from safetune.core.errors import IntegrityError, MachineError, SafetuneError, StalePlanError, UsageError
 from safetune.core.events import Event
 from safetune.core.evidence import Prompt
 from safetune.core.guarded import Guarded, guarded_from
@@ -23,30 +23,38 @@ from safetune.core.source import Source
 from safetune.core.standing import Standing
 from safetune.engine.data.admission import problem_of, refused, warning_of
 from safetune.engine.data.declared import declared
-from safetune.engine.data.guarding import Guards, Scope
+from safetune.engine.data.guarding import COMPARING, Guards, Scope
+from safetune.engine.data.staging import ROWS
+from safetune.engine.data.stored_rows import rows_in
 from safetune.engine.prompts import ALL, Load
 from safetune.protocols import Listener
-from safetune.state.atomic import write_atomic
+from safetune.state.atomic import machine_errors, write_atomic
+from safetune.state.lock import FileLock
 from safetune.state.store import Store
 
 DATA_FORMAT = "safetune-data/1"
 _MEMORY = "guarded.json"
-_CONTAMINATION = ("contamination", "paraphrases")
+_WAIT_SECONDS = 3600.0  # another run that guards the same rows
 
 
-def scope_of(playbook: Playbook, standing: Standing, load: Load) -> Scope:
-    """Return what the guards of a playbook are told; suites that cannot be read are left to the plan, which blocks."""
-    withdrawn = frozenset(standing.withdrawn_rows)
+def scope_of(playbook: Playbook, load: Load, withdrawn: frozenset[str] = frozenset()) -> Scope:
+    """Return what the guards of a playbook are told; a suite that cannot be read stops those that compare with it.
+
+    `withdrawn` are the ids of rows that may train nothing any more.
+    """
     policy = playbook.inputs.policy
     used = {s.name for source in playbook.sources for s in policy.guards_for(source.guards)}
-    if not used & set(_CONTAMINATION):
+    if not used & set(COMPARING):
         return Scope(policy, withdrawn=withdrawn)
     suites: dict[str, Sequence[Prompt]] = {}
+    unreadable = ""
     for suite in playbook.suites:
-        with suppress(SafetuneError):
+        try:
             suites[suite.name] = load(suite, ALL)
+        except SafetuneError as error:
+            unreadable = unreadable or error.message
     identity = digest({name: [[p.item_id, p.text, p.reference] for p in found] for name, found in suites.items()})
-    return Scope(policy, suites, identity, withdrawn)
+    return Scope(policy, suites, identity, withdrawn, unreadable)
 
 
 def trained_on(playbook: Playbook) -> tuple[Source, ...]:
@@ -174,7 +182,9 @@ def admit(
     Raises:
         IntegrityError: when a source is not what the plan saw.
         UsageError: when a source is blocked.
+        StalePlanError: when a row was withdrawn since the plan was made.
     """
+    refuse_withdrawn(scope, store)
     known = recorded(store.events())
     guards = Guards(scope)
     found = {}
@@ -193,11 +203,58 @@ def admit(
     return found
 
 
+def withdrawn_ids(store: Store | None) -> frozenset[str]:
+    """Return the ids of all rows that were withdrawn: one by one, or with the source that they were admitted from.
+
+    A withdrawn source does not come back under another name or in another file: its rows are known.
+
+    Raises:
+        IntegrityError: when the rows of a withdrawn source cannot be read any more.
+    """
+    if store is None:
+        return frozenset()
+    standing = store.standing()
+    found = set(standing.withdrawn_rows)
+    if len(found) == len(standing.withdrawn):
+        return frozenset(found)
+    data: set[tuple[str, str]] = set()
+    for event in store.events():
+        rows = event.data.get("sources") if event.kind == "admitted" else None
+        for row in rows if isinstance(rows, list | tuple) else ():
+            if isinstance(row, Mapping) and standing.data.of_source(str(row.get("name")), str(row.get("sha256"))):
+                data.add((str(row.get("name")), str(row.get("data") or "")))
+    for name, digest_of in sorted(data):
+        if digest_of:
+            found |= {row for row, _ in rows_in(store.objects, digest_of, name)}
+    return frozenset(found)
+
+
+def refuse_withdrawn(scope: Scope, store: Store) -> None:
+    """Raise StalePlanError when rows were withdrawn that guards were not told of."""
+    missed = withdrawn_ids(Store.open(store.root)) - scope.withdrawn
+    if missed:
+        raise StalePlanError(
+            f"row {min(missed)[:12]} was withdrawn since the plan was made; nothing more was trained",
+            hint="run the same command again: the row is then left out",
+        )
+
+
 def _fresh(guards: Guards, source: Source, playbook: Playbook, where: tuple[Store, Listener]) -> Guarded:
     store, listener = where
     key = guards.key(source)
-    folder = store.root / "work" / "guarding" / key[:32]
-    outcome = guards.guard(source, folder, listener)
+    place = store.root / "work" / "guarding"
+    with machine_errors("guard the rows"):
+        place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / f"{key[:32]}.lock", _WAIT_SECONDS, f"the rows of source {source.name}"):
+        return _guard_and_store(guards, source, playbook, (store, listener), place / key[:32])
+
+
+def _guard_and_store(
+    guards: Guards, source: Source, playbook: Playbook, where: tuple[Store, Listener], folder: Path
+) -> Guarded:
+    """Look at the rows from the first one on: what lies in the work folder from before is not trusted."""
+    store, listener = where
+    outcome = guards.guard(source, folder, listener, resume=False)
     if outcome.problem:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(f"source {source.name}: {outcome.problem}", hint="safetune data check PLAYBOOK shows all")
@@ -212,6 +269,8 @@ def _fresh(guards: Guards, source: Source, playbook: Playbook, where: tuple[Stor
     write_atomic(folder / "data.json", canonical(content) + b"\n")
     data = store.objects.adopt(folder)
     shutil.rmtree(folder, ignore_errors=True)
+    if store.objects.manifest(data)[ROWS][1] != outcome.rows_sha256:
+        raise IntegrityError(f"the guarded rows of source {source.name} were changed on their way into the store")
     return replace(outcome, data=data)
 
 

@@ -18,10 +18,11 @@ from safetune.core.evidence import Prompt
 from safetune.core.finding import Finding, Span
 from safetune.core.guarded import Guarded, blocked
 from safetune.core.row_id import canonical_row, row_id_of
+from safetune.core.rows import shape
 from safetune.core.source import Source
 from safetune.engine.data.reading import BadRow, Row, read
 from safetune.engine.data.staging import Staging
-from safetune.engine.data.texts import Cut, redacted, texts_of
+from safetune.engine.data.texts import Cut, learnt, redacted, texts_of
 from safetune.plugins import load
 from safetune.protocols import DataRow, Found, Guard, GuardSetup, Listener, Progress
 
@@ -31,18 +32,23 @@ _MARKED_EVERY = 50_000  # rows between two marks to go on from
 _PLACES = 3
 _FORMAT = "1"  # of what is stored; part of every key
 
+COMPARING = ("contamination", "paraphrases")  # guards that compare with the playbook's suites
 BAD_ROW, WITHDRAWN = "unreadable", "withdrawn"  # rules of the pipeline itself
 PIPELINE = "rows"
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What guards are told beside the rows: the policy, the prompts of the playbook's suites, and withdrawn row ids."""
+    """What guards are told beside the rows: the policy, the prompts of the playbook's suites, and withdrawn row ids.
+
+    `unreadable` says why a suite could not be read: no guard that compares with suites can work then.
+    """
 
     policy: DataPolicy
     suites: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
     suites_identity: str = ""
     withdrawn: frozenset[str] = frozenset()
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +73,16 @@ class Guards:
         self._pending: list[Source] = []  # sources whose outcome was known, and that guards have not seen
 
     def key(self, source: Source) -> str:
-        """Return what the outcome of a source rests on, given the sources before it."""
+        """Return what the outcome of a source rests on, given the sources before it.
+
+        Raises:
+            UsageError: when a guard of it cannot work.
+        """
         active = self._active(source)
+        blind = next((a.guard.name for a in active if a.guard.name in COMPARING), "")
+        if blind and self._scope.unreadable:
+            why = f"source {source.name}: the guard {blind} cannot compare it with a suite: {self._scope.unreadable}"
+            raise UsageError(why, hint="make the suite readable, or take it out of the playbook")
         return digest(
             {
                 "format": _FORMAT,
@@ -90,8 +104,10 @@ class Guards:
         self._pending.append(source)
         self._chain = outcome.key
 
-    def guard(self, source: Source, folder: Path | None, listener: Listener) -> Guarded:
+    def guard(self, source: Source, folder: Path | None, listener: Listener, resume: bool = True) -> Guarded:
         """Go through a source and return what became of it; kept rows and findings are left in `folder`.
+
+        With `resume`, what an interrupted pass left there is taken up: not for rows that are to train a model.
 
         Raises:
             UsageError: when the source cannot be read, or a guard lacks something.
@@ -100,7 +116,7 @@ class Guards:
         key = self.key(source)
         self._catch_up()
         active = self._active(source)
-        run = _Pass(source, self._scope, active, Staging(folder, key), listener)
+        run = _Pass(source, self._scope, active, Staging(folder, key, resume), listener)
         outcome = replace(run.go(), key=key)
         self._chain = key
         return outcome
@@ -163,13 +179,13 @@ def _batches(source: Source, longest: int) -> Iterator[_Batch]:
 
 
 def _take_up(row: Row, batch: _Batch) -> None:
+    content = learnt(row.content)
     try:
-        written = canonical_row(row.content)
+        written = canonical_row(content)
     except (ValueError, RecursionError):
         why = "has text that UTF-8 cannot hold, or a number that is not finite"
         batch.bad.append(BadRow(row.line, why, row.file, row.at))
         return
-    content = row.content
     batch.rows.append(DataRow(row.id or row_id_of(written), row.line, texts_of(content), content, row.file))
     batch.written.append(written)
 
@@ -186,6 +202,7 @@ class _Pass:
         self._counts: Counter[str] = Counter()
         self._places: dict[str, tuple[str, ...]] = {}
         self._first_bad = ""
+        self._form: tuple[str, ...] | None = None
         self._lines: list[tuple[str, bytes]] = []  # kept rows and findings that are not written yet
         self._notes: list[Finding] = []
 
@@ -243,11 +260,25 @@ class _Pass:
                 elif hit.row is None:
                     self._whole(one, (hit,))
         self._rows += len(rows)
+        self._check_forms(rows)
         for number, (row, written) in enumerate(zip(rows, batch.written, strict=True)):
             if number in found or row.id in self._scope.withdrawn:
                 self._decide(row, written, found.get(number, []))
             else:
                 self._keep(row.id, written)
+
+    def _check_forms(self, rows: Sequence[DataRow]) -> None:
+        """Refuse rows of two forms in one source: no trainer can read them together."""
+        for row in rows:
+            form = shape(row.content)
+            if form != self._form:
+                if self._form is not None:
+                    first, here = (" + ".join(f"`{c}`" for c in columns or ()) for columns in (self._form, form))
+                    raise UsageError(
+                        f"source {self._source.name}: {row.file}:{row.line}: has {here}; the rows before have {first}",
+                        hint="write the rows of one source in one form",
+                    )
+                self._form = form
 
     def _decide(self, row: DataRow, written: bytes, hits: Sequence[tuple[_Active, Found]]) -> None:
         """Record what was found in a row and do what the most severe action says."""
@@ -256,8 +287,8 @@ class _Pass:
         cuts: dict[str, list[Cut]] = {}
         for one, hit in hits:
             action = one.settings.action_of(hit.rule)
-            if action == REDACT and not (hit.path and hit.label):
-                action = DROP  # there is nothing to put in its place
+            if action == REDACT and not _can_be_cut(row, hit):
+                action = DROP  # there is nothing to put in its place, or no place
             elif action == REDACT:
                 cuts.setdefault(hit.path, []).append((hit.start, hit.end, hit.label))
             actions.append(action)
@@ -344,6 +375,11 @@ class _Pass:
         if policy.max_flagged is not None and self._flagged > policy.max_flagged * self._rows:
             return f"{self._flagged:,} of {self._rows:,} rows have findings, more than {policy.max_flagged:.0%}"
         return "" if self._kept else f"no row of {everything:,} is left after the guards"
+
+
+def _can_be_cut(row: DataRow, hit: Found) -> bool:
+    text = next((text.text for text in row.texts if text.path == hit.path), "")
+    return bool(hit.label) and 0 <= hit.start < hit.end <= len(text)
 
 
 _HOW_TO_GO_ON = "mend the row, or allow some with `max_bad_rows` in the data policy"

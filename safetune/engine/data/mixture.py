@@ -11,7 +11,7 @@ from safetune.core.digest import JSON, canonical
 from safetune.core.errors import IntegrityError
 from safetune.core.playbook import Playbook, Stage
 from safetune.engine.data.desk import Admitted
-from safetune.engine.data.staging import ROWS
+from safetune.engine.data.stored_rows import rows_in
 from safetune.state.atomic import write_atomic
 from safetune.state.files import open_regular
 from safetune.state.objects import ObjectStore
@@ -37,16 +37,21 @@ class Part:
     kept: int
 
 
-def parts_of(stage: Stage, admitted: Mapping[str, Admitted]) -> tuple[Part, ...]:
-    """Return the parts of a stage's mixture: what it trains on, what its techniques read, what its screen compares."""
+def wanted_by(stage: Stage) -> Sequence[tuple[str, str, float]]:
+    """Return what a stage trains on, what its techniques read and what its screen compares, as (name, role, share)."""
     wanted = [(name, TRAIN, share) for name, share in stage.sources]
     wanted += [(name, f"technique:{t.name}", share) for t in stage.techniques for name, share in t.sources]
     if stage.screen:
         sides = zip(stage.screen.anchors, ("harmful", "safe"), strict=True)
         wanted += [(name, f"anchor:{side}", 1.0) for name, side in sides if name]
+    return wanted
+
+
+def parts_of(stage: Stage, admitted: Mapping[str, Admitted]) -> tuple[Part, ...]:
+    """Return the parts of a stage's mixture: what it trains on, what its techniques read, what its screen compares."""
     parts: list[Part] = []
     first = 0
-    for name, role, share in wanted:
+    for name, role, share in wanted_by(stage):
         outcome = admitted[name].outcome
         parts.append(Part(name, role, share, outcome.data, outcome.rows_sha256, first, outcome.kept))
         first += outcome.kept
@@ -118,10 +123,4 @@ def rows_of(objects: ObjectStore, part: Part) -> Iterator[tuple[str, Mapping[str
     Raises:
         IntegrityError: when the stored rows cannot be read.
     """
-    try:
-        with open_regular(objects.path(part.data) / ROWS) as stream:
-            for line in stream:
-                found = json.loads(line)
-                yield str(found["id"]), found["row"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"the rows of {part.name} cannot be read: {error}", hint="safetune verify") from error
+    yield from rows_in(objects, part.data, part.name)

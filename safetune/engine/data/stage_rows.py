@@ -68,7 +68,13 @@ class StageRows:
         """Return the ledger line that admits the rows: every source with what it says of itself and what was kept."""
         used = {part.name for part in self.parts}
         rows: list[JSON] = [
-            {**one.source.declarations, **_inner(one.source), "data": one.outcome.data, "guarded": one.outcome.json}
+            {
+                **one.source.declarations,
+                **_inner(one.source),
+                **({"columns": dict(one.source.columns)} if one.source.columns else {}),
+                "data": one.outcome.data,
+                "guarded": one.outcome.json,
+            }
             for name, one in self.admitted.items()
             if name in used
         ]

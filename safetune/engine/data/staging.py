@@ -23,7 +23,7 @@ class Staging:
     A mark holds how far both files were when it was set; what was written after it is cut off when work goes on.
     """
 
-    def __init__(self, folder: Path | None, key: str) -> None:
+    def __init__(self, folder: Path | None, key: str, resume: bool = True) -> None:
         self._folder = folder
         self._key = key
         self._hash = hashlib.sha256()
@@ -34,7 +34,7 @@ class Staging:
             return
         with machine_errors("write the guarded rows"):
             folder.mkdir(parents=True, exist_ok=True)
-            self.mark = self._resume(folder)
+            self.mark = self._resume(folder) if resume else self._anew(folder)
             self._files = {name: (folder / name).open("ab", buffering=_BUFFER) for name in (ROWS, FINDINGS)}
 
     def _resume(self, folder: Path) -> Mapping[str, JSON]:
@@ -56,13 +56,16 @@ class Staging:
             for name, size in sizes.items():
                 os.truncate(folder / name, size)
         except (OSError, ValueError, KeyError, TypeError):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            self._hash = hashlib.sha256()
-            return {}
+            return self._anew(folder)
         self._sizes = sizes
         found: Mapping[str, JSON] = said["progress"]
         return found
+
+    def _anew(self, folder: Path) -> Mapping[str, JSON]:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._hash = hashlib.sha256()
+        return {}
 
     def rows(self, rows: Sequence[tuple[str, bytes]]) -> None:
         """Keep some rows: the id of each, and its content in canonical form."""

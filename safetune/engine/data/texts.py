@@ -17,6 +17,14 @@ _FIRST = {column: f"{column}[0].content" for column in ("prompt", "completion", 
 Cut = tuple[int, int, str]  # from, to before, what stands there instead
 
 
+def learnt(content: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Return what of a checked row a model can learn: the columns of its shape. Ids are of these, and nothing else is
+    stored.
+    """
+    columns = shape(content) or ()
+    return content if len(columns) == len(content) else {column: content[column] for column in columns}
+
+
 def texts_of(content: Mapping[str, JSON]) -> tuple[Text, ...]:
     """Return the texts of a checked row in their order: message after message, column after column."""
     found = []

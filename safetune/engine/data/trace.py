@@ -4,18 +4,17 @@ this answer. Every row comes with its source, licence and consent.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from safetune.core.digest import JSON, short
 from safetune.core.errors import IntegrityError, UsageError
+from safetune.core.events import Event
 from safetune.core.rollback import find_checkpoint
-from safetune.core.row_id import row_id
 from safetune.engine.data.excerpts import excerpt
+from safetune.engine.data.file_lines import ids_of_line
 from safetune.engine.data.lineage import Library, Placed, Training, ancestry, part_of, rows, sightings, trainings
 from safetune.engine.data.mixture import Mixture, Part, read_mixture
 from safetune.engine.data.nearest import nearest
@@ -131,7 +130,10 @@ class NearRow:
 
 @dataclass(frozen=True, slots=True)
 class OutputTrace:
-    """The rows near an answer, of all the rows that its checkpoint and its ancestors saw."""
+    """The rows near an answer, of all the rows that its checkpoint and its ancestors saw.
+
+    `notes` say where a comparison by gradients is not that of what was trained.
+    """
 
     checkpoint: str
     status: str
@@ -139,6 +141,7 @@ class OutputTrace:
     compared: int
     near: tuple[NearRow, ...]
     unrecorded: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Tracer:
@@ -159,16 +162,17 @@ class Tracer:
             UsageError: when it names no row of any mixture, or several.
             IntegrityError: when a record is damaged: then nobody can say who saw what.
         """
-        prefix = row_named(named)
-        placed = [row for mixture in self._mixtures() for row in _with_prefix(self.library, mixture, prefix)]
+        prefixes = row_named(named, self._events)
+        placed = [row for mixture in self._mixtures() for row in _with_prefix(self.library, mixture, prefixes)]
         ids = sorted({row.id for _, row in placed})
         if not ids:
             raise UsageError(
-                f"no mixture of this store has the row {prefix[:16]}",
+                f"no mixture of this store has the row {prefixes[0][:16]}",
                 hint="an id has 32 digits, of which 8 are enough; or name FILE.jsonl:LINE",
             )
         if len(ids) > 1:
-            raise UsageError(f"{prefix!r} is ambiguous: {', '.join(i[:16] for i in ids[:5])}", hint="give more digits")
+            listed = ", ".join(i[:16] for i in ids[:5])
+            raise UsageError(f"{named[:80]!r} is ambiguous: {listed}", hint="give more digits of one id")
         seen = tuple(
             SeenBy(
                 checkpoint=one.checkpoint,
@@ -339,43 +343,31 @@ class Tracer:
         return tuple(c for c in checkpoints if not any(run.lineage for run in self.made.get(c, ())))
 
 
-def row_named(named: str) -> str:
+def row_named(named: str, events: Sequence[Event] = ()) -> tuple[str, ...]:
     """Return the id of a row, or the beginning of it, from what a person wrote: an id, or `FILE.jsonl:LINE`.
 
+    There are several where the ledger (`events`) admitted the file as several sources that read a line differently.
+
     Raises:
-        UsageError: when it is neither.
+        UsageError: when it is neither, or the line makes no row.
     """
     told = _FILE_LINE.fullmatch(named)
     if told:
-        return row_id(_line(Path(told[1]), int(told[2])))
+        return ids_of_line(Path(told[1]), int(told[2]), events)
     if len(named) < _SHORTEST or not _ROW_ID.fullmatch(named.lower()):
         raise UsageError(
             f"{named[:80]!r} is neither the id of a row (at least 8 hex digits) nor FILE.jsonl:LINE, "
             "nor a channel or a checkpoint",
             hint="safetune status lists channels and checkpoints",
         )
-    return named.lower()
+    return (named.lower(),)
 
 
-def _line(path: Path, number: int) -> Mapping[str, JSON]:
-    try:
-        with path.open("rb") as stream:
-            line = next(islice(stream, number - 1, None), None)
-        found = json.loads(line) if line is not None else None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path.name}:{number}: not a JSON row") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path.name}:{number}: " + ("no such line" if line is None else "a row must be an object"))
-    return found
-
-
-def _with_prefix(library: Library, mixture: Mixture, prefix: str) -> Iterator[tuple[Mixture, Placed]]:
-    needle = prefix.encode()
+def _with_prefix(library: Library, mixture: Mixture, prefixes: tuple[str, ...]) -> Iterator[tuple[Mixture, Placed]]:
+    needles = [prefix.encode() for prefix in prefixes]
     for part in mixture.parts:
-        for row in rows(library.objects, part, lambda line: needle in line):
-            if row.id.startswith(prefix):
+        for row in rows(library.objects, part, lambda line: any(needle in line for needle in needles)):
+            if row.id.startswith(prefixes):
                 yield mixture, row
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from datalab import DataLab, told
+
+from safetune.core.digest import canonical
 
 
 class Done(Protocol):
@@ -111,6 +114,49 @@ def test_a_card_of_a_playbook_and_what_differs_from_another(desk: Desk) -> None:
     assert "found pii/email/redact: 1 -> absent" in changed.out
     same = desk.do("data", "card", "playbook.yaml", "--against", "playbook.yaml")
     assert same.out == "no difference\n"
+
+
+def test_what_a_source_loosens_is_said_by_check_card_and_plan(desk: Desk) -> None:
+    own = [{"pii": {"action": "off"}}, {"contamination": {"rules": {"ngram": "flag"}}}]
+    desk.write(sources=[rows(desk, "data.jsonl", "What is a tree?") | {"guards": own}])
+    said = "rows: pii (but for ip) off; contamination/ngram drop -> flag for this source"
+    check = desk.do("data", "check", "playbook.yaml")
+    assert (check.code, said in check.out) == (0, True), check.out + check.err
+    card = desk.do("data", "card", "playbook.yaml", "--markdown", "card.md")
+    assert said in card.out
+    assert "used as train 1" in card.out
+    assert "guards loosened" in (desk.root / "card.md").read_text()
+    document = desk.do("data", "card", "playbook.yaml", "--json").document
+    assert [one["guard"] for one in document["sources"][0]["loosened"]] == ["pii", "contamination"]
+    assert said in desk.do("plan", "playbook.yaml").out
+
+
+def test_a_checkpoint_is_compared_with_the_stage_of_a_playbook_that_made_it(desk: Desk, tmp_path: Path) -> None:
+    lab = DataLab(desk.store, tmp_path / "lab")
+    taught = [told(f"What is {n}?", "A number.") for n in range(3)]
+    stocked = lab.stock("rows", taught, licence="MIT", consent="made", origin="these tests")
+    made = lab.train("a", lab.mix(stocked), [[0, 1, 2]])
+    (desk.root / "data.jsonl").write_bytes(b"".join(canonical(row) + b"\n" for row in taught))
+    entry = {"name": "rows", "uri": "data.jsonl", "sha256": stocked.source.sha256, "licence": "MIT"}
+    entry |= {"consent": "made", "origin": "these tests", "use": "train"}
+    other = rows(desk, "more.jsonl", "What is a house?") | {"name": "more"}
+
+    def against(stage: str) -> list[str]:
+        stages = [
+            {"name": name, "trainer": "sft", "sources": shares, "train": {"max_steps": 2}, "gate": ["answers"]}
+            for name, shares in ((stage, {"rows": 1}), ("later", {"rows": 3, "more": 1}))
+        ]
+        desk.write(sources=[entry, other], sprints=[{"name": "one", "objective": "o", "stages": stages}])
+        done = desk.do("data", "card", made[:12], "--against", "playbook.yaml")
+        assert done.code == 0, done.err
+        return [line for line in done.out.splitlines() if not line.startswith("policy")]
+
+    assert against("sft") == []
+    elsewhere = against("first")
+    assert [line.split("   ")[0] for line in elsewhere] == ["more", "rows"]
+    assert "share as train: 1, 3 -> 1" in elsewhere[1]
+    back = desk.do("data", "card", "playbook.yaml", "--against", made[:12])
+    assert "rows   share as train: 1 -> 1, 3" in back.out
 
 
 def test_a_card_of_nothing_is_an_error(desk: Desk) -> None:

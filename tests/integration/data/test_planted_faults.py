@@ -23,7 +23,6 @@ from faultlab import MORE, REAL, Amounts, Fault, Field, Planter, told
 from safetune.core.digest import sha256_hex
 from safetune.core.intervals import clopper_pearson_lower, clopper_pearson_upper
 from safetune.core.row_id import row_id
-from safetune.core.standing import Standing
 from safetune.engine.data.desk import scope_of
 from safetune.engine.data.stage_rows import stage_rows
 from safetune.engine.planning import prepare, silent
@@ -97,10 +96,12 @@ def _lines_in(note: str) -> list[int]:
 def _twice(rows: Mapping[int, tuple[str, str]]) -> frozenset[int]:
     """Return lines whose text, but for case, width and blanks, stood in an earlier line."""
     seen: set[str] = set()
-    again = set()
+    again: set[int] = set()
     for line, pair in sorted(rows.items()):
         text = "".join(unicodedata.normalize("NFKC", "\0".join(pair)).casefold().split())
-        (again if text in seen else seen).add(line if text in seen else text)  # type: ignore[arg-type]
+        if text in seen:
+            again.add(line)
+        seen.add(text)
     return frozenset(again)
 
 
@@ -146,7 +147,7 @@ def _trial(repo_root: Path, data_root: Path, folder: Path, seed: int, amounts: A
     planter.copies()
     for name in (REAL, MORE):
         (folder / name).write_bytes(b"{}\n")
-    suites = scope_of(load(_playbook(repo_root, folder)), Standing(), load_once()).suites
+    suites = scope_of(load(_playbook(repo_root, folder)), load_once()).suites
     assert len(suites) == 4
     planter.contamination({name: [prompt.text for prompt in some] for name, some in suites.items()})
     planter.identity(repo_root / "tests/unit/guards/identity_cases.json")

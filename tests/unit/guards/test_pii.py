@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -9,6 +10,7 @@ from planted import Maker, personal, row
 
 from safetune.builtin.guards.pii import PIIGuard
 from safetune.builtin.guards.secrets import SecretsGuard
+from safetune.engine.data.texts import redacted, texts_of
 from safetune.plugins import load
 from safetune.protocols import Guard
 
@@ -146,6 +148,50 @@ def test_neighbours_are_told_apart() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        ("phone +44 20 7946 0958bob@corp.org", {"phone", "email"}),
+        ("+44 20 7946 0958.bob@corp.org", {"phone", "email"}),
+        ("+1 415-555-2671@secret-corp.com", {"phone", "email"}),
+        ("jo@corp.org+44 20 7946 0958", {"phone", "email"}),
+        ("4111 1111 1111 1111bob@corp.org", {"card", "email"}),
+        ("DE89 3704 0044 0532 0130 00@corp.org", {"iban", "email"}),
+        ("ssn 219 09 9999@corp.org", {"us_ssn", "email"}),
+        ("81.2.69.142@corp.org", {"ip", "email"}),
+        ("2001:4860:4860::8888@corp.org", {"ip", "email"}),
+        ("call 415-555-2671 (at) corp.org", {"phone", "email"}),
+    ],
+)
+def test_of_kinds_that_overlap_all_are_told_and_nothing_of_either_is_left(text: str, rules: set[str]) -> None:
+    found = PIIGuard().check([row(f"See {text} today")])
+    assert {f.rule for f in found} == rules
+    assert len(found) == len(rules)
+    cuts = {"prompt[0].content": [(f.start, f.end, f.label) for f in found]}
+    left = redacted(
+        {
+            "prompt": [{"role": "user", "content": f"See {text} today"}],
+            "completion": [{"role": "assistant", "content": ""}],
+        },
+        cuts,
+    )
+    kept = re.sub(r"\[[A-Z_]+\]", "", texts_of(left)[0].text)
+    assert re.fullmatch("See (phone |ssn |call )? ?today", kept), kept
+
+
+def test_rules_that_overlap_reach_equally_far_so_that_one_of_them_redacts_both() -> None:
+    email, phone = sorted(PIIGuard().check([row("by +1 415-555-2671@secret-corp.com now")]), key=lambda f: f.rule)
+    assert (email.rule, email.start, email.end) == ("email", 3, 34)
+    assert (phone.rule, phone.start, phone.end) == ("phone", 3, 34)
+
+
+def test_numbers_that_only_stand_beside_an_address_are_none() -> None:
+    assert _hits("10 times 12 34bob@corp.org") == [("email", "34bob@corp.org")]
+    assert _hits("phone 467 3395 or 12bob@corp.org") == [("phone", "467 3395"), ("email", "12bob@corp.org")]
+    assert _hits("call 467 33", "95bob@corp.org") == [("email", "95bob@corp.org")]
+    assert _hits("bob@corp.org(579)", "888-3058") == [("email", "bob@corp.org")]
+
+
 def test_no_rows_and_empty_texts_have_nothing() -> None:
     assert list(PIIGuard().check([])) == []
     assert _hits("", "") == []
@@ -162,6 +208,8 @@ HOSTILE = (
     *(
         "@",
         "a@",
+        "call 1 1a@b.co",
+        "1a@b.co+1 ",
         "a@b.",
         "a" * 60 + "@",
         "a.",

@@ -255,6 +255,25 @@ def test_layers_are_joined_key_by_key_and_guards_by_name(example: str, write: Wr
     assert "data" in load_marked(write({"playbook.yaml": child})).where
 
 
+def test_lists_of_licences_are_joined_across_layers_and_forbidden_wins(example: str, write: Write) -> None:
+    default = load(write({"playbook.yaml": example})).inputs.policy.admission
+    parent = "schema: safetune/1\ndata:\n  admission: {licences: {allow: [GPL-3.0-only], forbid: [MIT]}}\n"
+    child = with_data(example, "{admission: {licences: {allow: [LicenseRef-ours, mit]}}}")
+    child = child.replace("name: tutor\n", "name: tutor\nextends: parent.yaml\n", 1)
+    found = load(write({"playbook.yaml": child, "parent.yaml": parent})).inputs.policy.admission
+    assert {key.casefold() for key in found.allow} == {
+        key.casefold() for key in (*default.allow, "GPL-3.0-only", "LicenseRef-ours")
+    }
+    assert len(found.allow) == len(default.allow) + 2
+    assert set(found.forbid) == {*default.forbid, "MIT"}
+
+
+@pytest.mark.parametrize("key", ["allow", "forbid"])
+def test_a_list_of_licences_that_is_none_is_refused(key: str, example: str, write: Write, mistakes: Load) -> None:
+    text = with_data(example, f"{{admission: {{licences: {{{key}: MIT}}}}}}")
+    assert [d.code for d in mistakes(write({"playbook.yaml": text}))] == ["SP203"]
+
+
 def test_the_strict_policy_asks_for_more_and_drops_what_is_only_told(example: str, write: Write) -> None:
     text = example.replace("name: tutor\n", "name: tutor\nextends: policies/strict-data\n", 1)
     playbook = load(write({"playbook.yaml": text}))

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from safetune.core.alpha import HOW_TO_PAY, BudgetStanding, Look
+from safetune.core.data_policy import Loosened
 from safetune.core.errors import ExitCode
+from safetune.core.guarded import Guarded
 from safetune.core.plan import Fact, Facts, Plan, PlannedBudget, PlannedStage
 from safetune.core.preview import GuardrailPower
 from safetune.engine.preview import Preview, StagePreview
@@ -201,3 +203,32 @@ def test_the_document_holds_the_budget() -> None:
     document = plan_document(_paid(BudgetStanding(0.05, (9,), 0.1), 0.2, 0.05, _RUN))
     paid = {"allowed": 0.2, "asked": 0.05, "spent": 0.05, "gates": [9], "recorded": 0.1}
     assert document["budget"] == {**paid, "unpaid": [], "others": {}}
+
+
+def test_a_source_without_its_pinned_digest_is_not_counted_as_one_that_has_it() -> None:
+    view = _view(_RUN)
+    assert "data        1 source, 5 kB, each with the digest that is pinned" in _text(view)
+    facts = replace(
+        view.facts,
+        sources={**view.facts.sources, "shop": Fact("shop", "s"), "wrong": Fact("wrong", "w", 9, "sha256 is x")},
+        guarded={"shop": Guarded("shop", "", problem="its sha256 is another")},
+    )
+    said = _text(replace(view, facts=facts))
+    assert "data        1 of 3 sources, 5 kB, with the digest that is pinned; not shop, wrong" in said
+    seen = replace(facts, guarded={"shop": Guarded("shop", "key")})
+    assert "2 of 3 sources, 5 kB, with the digest that is pinned; not wrong" in _text(replace(view, facts=seen))
+
+
+def test_guards_that_a_source_switches_off_or_weakens_are_said() -> None:
+    milder = (
+        Loosened("pii", "", "redact", "off", ("ip",)),
+        Loosened("secrets", "", "block", "off"),
+        Loosened("contamination", "ngram", "drop", "flag"),
+    )
+    view = replace(_view(_RUN), loosened={"mixed": milder, "rows": ()})
+    expected = "! mixed: pii (but for ip), secrets off; contamination/ngram drop -> flag for this source"
+    assert expected in _text(view)
+    assert "! rows" not in _text(view)
+    document = plan_document(view)["loosened"]
+    assert document["mixed"][1]["guard"] == "secrets"  # type: ignore[index]
+    assert list(document) == ["mixed"]  # type: ignore[call-overload]

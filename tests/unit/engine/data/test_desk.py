@@ -11,15 +11,22 @@ import pytest
 from sourcelab import jsonl, row, sha
 
 from safetune.core.data_policy import Admission, DataPolicy, GuardSettings
-from safetune.core.errors import IntegrityError, UsageError
+from safetune.core.digest import canonical
+from safetune.core.errors import IntegrityError, RunError, StalePlanError, UsageError
+from safetune.core.events import as_of, withdrawn
 from safetune.core.playbook import Inputs, ModelRef, Playbook, Promotion, Source, Sprint, Stage, Technique
+from safetune.core.row_id import row_id
 from safetune.core.standing import Standing
-from safetune.engine.data import guarding
-from safetune.engine.data.desk import Memory, admit, recorded, scope_of, survey_data, trained_on
+from safetune.core.suite import About, Decoding, Named, PromptSource, Suite
+from safetune.engine.data import desk, guarding
+from safetune.engine.data.desk import Memory, admit, recorded, scope_of, survey_data, trained_on, withdrawn_ids
+from safetune.engine.data.guarding import Guards
 from safetune.engine.data.mixture import mixture_content, parts_of, read_mixture, rows_of, store_mixture
 from safetune.engine.data.stage_rows import StageRows
+from safetune.engine.data.staging import Staging
 from safetune.engine.prompts import load_prompts
 from safetune.protocols import Progress
+from safetune.state.lock import FileLock
 from safetune.state.store import Store
 
 ALLOWED = Admission(allow=("MIT",))
@@ -46,7 +53,7 @@ def book(*sources: Source, policy: DataPolicy = POLICY, anchors: str = "") -> Pl
 
 
 def surveyed(one: Playbook, memory: Memory | None = None, standing: Standing = Standing()) -> Any:  # noqa: B008
-    scope = scope_of(one, standing, load_prompts)
+    scope = scope_of(one, load_prompts, frozenset(standing.withdrawn_rows))
     return survey_data(one, scope, (), standing, (memory or Memory(None), silent))
 
 
@@ -133,7 +140,7 @@ def test_a_problem_of_admission_is_not_remembered(tmp_path: Path) -> None:
 
 
 def admitted(one: Playbook, store: Store, planned: Any = None) -> Any:
-    scope = scope_of(one, store.standing(), load_prompts)
+    scope = scope_of(one, load_prompts, withdrawn_ids(store))
     return admit(one, scope, surveyed(one) if planned is None else planned, store, silent)
 
 
@@ -218,3 +225,88 @@ def test_damage_to_stored_rows_is_found_before_they_train_anything(tmp_path: Pat
     rows.write_bytes(rows.read_bytes().replace(b"Because", b"Besides"))
     with pytest.raises(IntegrityError):
         admitted(one, store)
+
+
+# -- what was withdrawn, what cannot be compared, who else is at work --------------------------------------------------
+
+
+def committed(one: Playbook, store: Store, folder: Path, key: str = "key") -> Any:
+    """Admit the rows of a playbook and write the ledger line."""
+    found = admitted(one, store)
+    stage = one.sprints[0].stages[0]
+    parts = parts_of(stage, found)
+    mixture = store_mixture(mixture_content(one, stage, parts, found), {}, store.objects, folder / "mixture")
+    store.commit(StageRows(mixture, parts, found, store.objects).draft(key))
+    return found
+
+
+def test_rows_of_a_withdrawn_source_stay_out_under_any_other_name(tmp_path: Path) -> None:
+    mine, other = row("Mine?"), row("Whose?")
+    store = Store.create(tmp_path / "store")
+    first = book(source(tmp_path, "mine", jsonl(mine)))
+    committed(first, store, tmp_path)
+    sha256 = first.sources[0].sha256
+    store.commit(withdrawn("source", "mine", sha256, "asked", []))
+    assert surveyed(first, standing=store.standing())["mine"].problem.startswith("it was withdrawn in ledger line 2")
+    again = book(source(tmp_path, "chats", jsonl(mine, other) + b"\n"))
+    scope = scope_of(again, load_prompts, withdrawn_ids(store))
+    found = survey_data(again, scope, store.events(), store.standing(), (Memory(None), silent))
+    assert found["chats"].counts == {"rows/withdrawn/drop": 1}
+    assert (found["chats"].rows, found["chats"].kept) == (2, 1)
+
+
+def test_a_row_that_is_withdrawn_after_the_plan_trains_nothing(tmp_path: Path) -> None:
+    one = book(source(tmp_path, "rows", jsonl(row("Mine?"), row("Whose?"))))
+    store = Store.create(tmp_path / "store")
+    scope, planned = scope_of(one, load_prompts, withdrawn_ids(store)), surveyed(one)
+    store.commit(as_of(withdrawn("row", row_id(row("Mine?")), "", "asked", []), 0, []))
+    with pytest.raises(StalePlanError, match="was withdrawn since the plan was made"):
+        admit(one, scope, planned, store, silent)
+    assert admitted(one, store, _fresh(one, store))["rows"].outcome.kept == 1
+
+
+def _fresh(one: Playbook, store: Store) -> Any:
+    scope = scope_of(one, load_prompts, withdrawn_ids(store))
+    return survey_data(one, scope, store.events(), store.standing(), (Memory(None), silent))
+
+
+def test_guards_that_compare_with_suites_need_all_of_them(tmp_path: Path) -> None:
+    """A suite whose file is missing must not let rows pass that hold its prompts."""
+    about, gone = About("d", "MIT", "here"), PromptSource("bundled", str(tmp_path / "gone.jsonl"))
+    suite = Suite("asks", about, gone, Named("refusal"), (), Decoding(6))
+    one = book(source(tmp_path, "rows", ROW), policy=DataPolicy(ALLOWED, (GuardSettings("contamination", "drop"),)))
+    one = replace(one, suites=(suite,))
+    assert surveyed(one)["rows"].problem.startswith("the guard contamination cannot compare it with a suite")
+    with pytest.raises(UsageError, match="cannot compare it with a suite"):
+        admitted(one, Store.create(tmp_path / "store"), {})
+    off = book(*one.sources, policy=DataPolicy(ALLOWED, (GuardSettings("contamination", "off"),)))
+    assert not surveyed(replace(off, suites=(suite,)))["rows"].problem
+
+
+def test_what_somebody_left_in_the_work_folder_does_not_get_in(tmp_path: Path) -> None:
+    """Nothing seals a mark against who may write there: rows for training are looked at from the first one on."""
+    one = book(source(tmp_path, "rows", jsonl(*(row(f"Number {n}?") for n in range(4)))))
+    store = Store.create(tmp_path / "store")
+    scope = scope_of(one, load_prompts)
+    key = Guards(scope).key(one.sources[0])
+    folder = tmp_path / "store" / "work" / "guarding" / key[:32]
+    forged = Staging(folder, key)
+    forged.rows([("f" * 32, canonical(row("Forged?")))])
+    forged.set_mark({"rows": 4, "kept": 1, "bad": 0, "flagged": 0, "counts": {}, "places": {}, "first_bad": ""})
+    for file in forged._files.values():
+        file.close()
+    outcome = admitted(one, store)["rows"].outcome
+    assert outcome.kept == 4
+    assert b"Forged" not in (store.objects.path(outcome.data) / "rows.jsonl").read_bytes()
+
+
+def test_two_runs_do_not_write_the_same_rows_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = book(source(tmp_path, "rows", ROW))
+    store = Store.create(tmp_path / "store")
+    key = Guards(scope_of(one, load_prompts)).key(one.sources[0])
+    (tmp_path / "store" / "work" / "guarding").mkdir(parents=True)
+    monkeypatch.setattr(desk, "_WAIT_SECONDS", 0.1)
+    lock = tmp_path / "store" / "work" / "guarding" / f"{key[:32]}.lock"
+    with FileLock(lock, 1.0, "a test"), pytest.raises(RunError, match="the rows of source rows"):
+        admitted(one, store)
+    assert admitted(one, store)["rows"].outcome.kept == 1

@@ -19,7 +19,7 @@ from safetune.core.row_id import row_id
 from safetune.core.source import Source
 from safetune.engine.data import guarding
 from safetune.engine.data.guarding import Guards, Scope
-from safetune.protocols import Progress
+from safetune.protocols import Found, Progress
 
 PII = GuardSettings("pii", "redact")
 
@@ -267,3 +267,57 @@ def test_only_named_guards_look(tmp_path: Path) -> None:
     assert Guards(Scope(policy), ["duplicates"]).guard(one, None, silent).counts == {}
     with pytest.raises(UsageError, match="no guard pi"):
         Guards(Scope(policy), ["pi"]).guard(one, None, silent)
+
+
+def test_rows_of_two_forms_in_one_source_are_refused_by_line(tmp_path: Path) -> None:
+    other = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}
+    one = source(tmp_path / "a.jsonl", told("Fine?"), other)
+    with pytest.raises(UsageError, match=r"a\.jsonl:2: has `messages`; the rows before have `prompt` \+ `completion`"):
+        guard(one, DataPolicy())
+
+
+def test_only_what_a_model_can_learn_is_stored_and_makes_the_id(tmp_path: Path) -> None:
+    """Other columns are not looked at by any guard, so they must not go on."""
+    row = told("Fine?")
+    outcome = guard(
+        source(tmp_path / "a.jsonl", {**row, "mail": "ann@mail.example.org"}), DataPolicy(), tmp_path / "out"
+    )
+    assert outcome.kept == 1
+    assert kept(tmp_path / "out") == [{"id": row_id(row), "row": row}]
+
+
+@pytest.mark.parametrize("more", [{"tool_calls": []}, {"reasoning_content": "ann@mail.example.org"}, {"name": "x"}])
+def test_a_message_with_anything_but_role_and_content_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
+    row = told("Fine?")
+    row["completion"][0] |= more
+    with pytest.raises(UsageError, match=r"a\.jsonl:1: `completion` has a message with more than"):
+        guard(source(tmp_path / "a.jsonl", row), DataPolicy())
+
+
+class Careless:
+    """A guard whose spans are wrong."""
+
+    name, version, rules = "pii", "1", ("email",)
+
+    def __init__(self, span: tuple[int, int]) -> None:
+        self._span = span
+
+    def begin(self, setup: object) -> None:
+        """Nothing to get ready."""
+
+    def check(self, rows: Any) -> Any:
+        """Find something in the first row."""
+        return [Found(0, "email", "prompt[0].content", *self._span, label="[X]")]
+
+    def end(self) -> tuple[()]:
+        """Nothing more."""
+        return ()
+
+
+@pytest.mark.parametrize("span", [(0, 0), (3, 2), (-4, 2), (0, 99)])
+def test_what_cannot_be_cut_out_is_dropped_with_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, span: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(guarding, "load", lambda *_: Careless(span))
+    outcome = guard(source(tmp_path / "a.jsonl", told("secret"), told("Fine?")), DataPolicy(guards=(PII,)))
+    assert (outcome.kept, outcome.counts) == (1, {"pii/email/drop": 1})
