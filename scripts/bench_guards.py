@@ -120,7 +120,10 @@ def _digest(path: Path) -> str:
 
 def ours(rows: Path, work: Path, rounds: int) -> tuple[Row, ...]:
     """Measure reading and writing alone, each guard and all together, round after round."""
-    cases = {"no guard: read, give ids, write": ("none",), **{f"`{n}` alone": (n,) for n in core_guards()}}
+    cases: dict[str, tuple[str, ...]] = {
+        "no guard: read, give ids, write": ("none",),
+        **{f"`{n}` alone": (n,) for n in core_guards()},
+    }
     cases["all core guards"] = ()
     found: dict[str, list[Passed]] = {name: [] for name in cases}
     for turn in range(rounds):
@@ -203,7 +206,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=(), help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     if wanted.one:
-        found = run_pass(*wanted.one, wanted.only, wanted.stop)
+        found = run_pass(wanted.one[0], wanted.one[1], wanted.only, wanted.stop)
         print(json.dumps({name: getattr(found, name) for name in ("rows", "cpu", "peak", "index", "said")}))
         return 0
     print(table(measure(wanted.work, wanted.peers, (wanted.rows, wanted.large, wanted.rounds))))

@@ -151,8 +151,8 @@ def pin(
     """
     from safetune.core.data_policy import DataPolicy
     from safetune.engine.data.pin import pin as measure
-    from safetune.engine.data.pin import source_at
+    from safetune.engine.data.pin import source_at, usable
     from safetune.report.data_pin import pin_json, pin_lines
 
-    found = measure(uri, source_at(uri, Path.cwd(), format, revision), DataPolicy().longest_row)
+    found = usable(measure(uri, source_at(uri, Path.cwd(), format, revision), DataPolicy().longest_row))
     return show(as_json, lambda paint: pin_lines(found), lambda: pin_json(found))

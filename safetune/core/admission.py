@@ -2,12 +2,76 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 
 from safetune.core.data_policy import BLOCK, Admission
 from safetune.core.source import Source
 
+# Whether people say yes or no is no declaration: who agreed, and how, is one.
+_YES_NO = frozenset({"yes", "no", "y", "n", "ok", "okay", "true", "false", "ja", "nein", "oui", "non", "si", "given"})
+# Words that say no, or that nobody knows; beside them only words without a who or a how.
+_DENIES = frozenset(
+    {
+        *("no", "not", "never", "none", "without", "nobody", "cannot", "lacks", "lacking", "yes", "unknown", "unclear"),
+        *(
+            "unsure",
+            "uncertain",
+            "missing",
+            "pending",
+            "refused",
+            "refuse",
+            "refuses",
+            "denied",
+            "declined",
+            "withdrawn",
+        ),
+        *(
+            "withdrew",
+            "withheld",
+            "revoked",
+            "rejected",
+            "objected",
+            "retracted",
+            "expired",
+            "dont",
+            "didnt",
+            "don",
+            "didn",
+            "false",
+            "absent",
+        ),
+    }
+)
+_FILLS = frozenset(
+    {
+        *("consent", "consents", "consented", "permission", "permissions", "agreement", "agree", "agreed", "opt", "in"),
+        *("we", "i", "it", "they", "he", "she", "us", "them", "their", "our", "its", "this", "that", "there", "here"),
+        *("the", "a", "an", "any", "all", "of", "for", "from", "by", "to", "at", "on", "was", "is", "are", "were"),
+        *("be", "been", "has", "have", "had", "do", "does", "did", "don", "didn", "doesn", "t", "wasn", "isn", "if"),
+        *("hasn", "haven", "weren", "aren", "given", "give", "gave", "asked", "ask", "sought", "obtained", "obtain"),
+        *("collected", "granted", "recorded", "documented", "available", "known", "know", "sure", "clear", "yet"),
+        *("so", "far", "one", "who", "whether", "users", "user", "people", "persons", "authors", "author", "writers"),
+        *("customers", "participants", "subjects", "subject", "data", "rows", "row", "and", "or", "but", "status"),
+        *("later", "since", "now", "again", "explicit", "explicitly", "written", "required", "needed"),
+        *("necessary", "training", "train", "use", "specified", "stated", "provided", "applicable", "confirmed"),
+    }
+)
+# How a sentence begins that says no, whatever comes after.
+_REFUSES = re.compile(
+    r"(?:no|without|lacks?|lacking|missing)(?: (?!personal|identif)\w+){0,2} (?:consent|permission|agreement)\b"
+    r"|(?:(?:the|any|all|their|user|users|explicit|written) )*(?:consent|permission)"
+    r"(?: (?:form|status|was|is|has|been|were|had|have|later|since|explicitly))*"
+    r" (?:refused|denied|declined|withdrawn|withheld|revoked|rejected|retracted|unknown|unclear|missing|pending|expired"
+    r"|(?:not|never)(?: (?:yet|been|explicitly))* (?:given|asked|sought|obtained|collected|granted|known|recorded))\b"
+    r"|(?:refused|denied|declined|withdrawn|withheld|revoked|rejected|unknown|unclear|unsure"
+    r"|(?:not|never) (?:yet )?(?:given|asked|sought|obtained|collected|granted|known|sure))\b"
+    r"|(?:(?:we|i|they|the|all|users?|authors?|people|participants?|customers?|subjects?) )+(?:have |has |had )?"
+    r"(?:refused|declined|withdrew|withdrawn|objected|opted out"
+    r"|(?:(?:do|did|does|have|has|had) (?:not|never)|don t|didn t|doesn t|haven t|hasn t|never)"
+    r" (?:know|agreed?|consent(?:ed)?|allow(?:ed)?|have (?:any |their )?(?:consent|permission)))\b"
+)
 # What people write into a field that must not be empty when they have nothing to say.
 _NOTHING = frozenset(
     {
@@ -33,6 +97,18 @@ def says_nothing(text: str) -> bool:
     """Return whether a declaration is empty, or a word for nothing: unknown, none, n/a, ?, tbd and the like."""
     plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .!?-_/<>()[]'\"*")
     return plain in _NOTHING or not any(character.isalnum() for character in plain)
+
+
+def denies(consent: str) -> bool:
+    """Return whether a text on consent says no, that nobody knows, or a bare yes: nobody agreed in a way it could tell.
+
+    Only plain words are understood. What is said in other words, or in another language, a person has to read.
+    """
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", consent).casefold())
+    if all(word in _YES_NO for word in words):
+        return True
+    said = {word for word in words if not word.isdecimal()}
+    return (said <= _DENIES | _FILLS and not said.isdisjoint(_DENIES)) or bool(_REFUSES.match(" ".join(words)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +163,7 @@ def refusals(declared: Declared, policy: Admission) -> tuple[Refusal, ...]:
 
 def _use(source: Source) -> list[Refusal]:
     """Whoever gave rows for evaluation only has said no, whatever a policy says."""
-    if not source.use or "train" in source.use:
+    if "train" in source.use:
         return []
     return [Refusal("its `use` lacks train", "leave it out, or ask who provided it")]
 
@@ -108,7 +184,7 @@ def _missing(declared: Declared, policy: Admission) -> list[Refusal]:
     found = []
     for name in policy.required:
         text = said.get(name, "")
-        if says_nothing(text):
+        if says_nothing(text) or (name == "consent" and denies(text)):
             written = f', and "{text}" says nothing' if text.strip() else ""
             found.append(Refusal(f"it declares no {name}{written}", _HINTS.get(name, f"add `{name}`"), blocks))
     return found

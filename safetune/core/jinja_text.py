@@ -8,7 +8,7 @@ constructs that belong in no template. Nothing is evaluated.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 LONGEST = 100_000  # characters; those of large models with tools have about 20,000
@@ -19,10 +19,14 @@ _HOSTILE = frozenset(("import", "from", "include", "extends"))
 _HOSTILE_NAMES = frozenset(("lipsum", "cycler", "joiner", "self"))
 _KNOWN_CALLS = frozenset(("raise_exception", "range", "namespace", "dict", "loop", "strftime_now"))
 _OPERATORS = frozenset(("and", "or", "not", "in", "is", "if", "elif", "else", "for", "set"))
+_MOST_ROUNDS = 1_000  # of loops over what a template itself counts out; those over messages are as long as they are
 _LARGE = 1_000_000  # a whole number of this size in a template makes a loop, or a text, without end
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"(?<![\w.])[0-9][0-9_]*")
+_LOOP = re.compile(r"for\b.*?\bin\b(.*)", re.DOTALL)
+_COUNTED = re.compile(r"\brange\b|\bnamespace\b|\*|\A\s*[0-9][0-9_]*\s*\Z")
+_SETTING = re.compile(r"set\s+([A-Za-z_][A-Za-z0-9_]*)[^=]*=(.*)", re.DOTALL)
 _CALL = re.compile(r"(?<![\w.])(\|\s*)?([A-Za-z_][A-Za-z0-9_]*)\s*\(")
 _INSIDE = re.compile(r"\.\s*(_[A-Za-z0-9_]*)|\|\s*(attr\b)")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))", re.DOTALL)
@@ -32,6 +36,7 @@ _MARK = re.compile(
     r"<\|[^|<>\n]{1,60}\|>|<[/a-z_]{1,40}>|<<?/?[A-Z_]{2,40}>>?|\[/?[A-Z_]{2,40}\]|#{1,6} ?[A-Z][A-Za-z]{1,40}:?"
     r"|\b(?:User|Assistant|System|Human|USER|ASSISTANT|SYSTEM|HUMAN):"
 )
+_TURN = re.compile(r"</?s>|<[|\uff5c][^<>\n]{1,60}[|\uff5c]>|#{2,3} ?[A-Za-z]{1,40}:|\[/?[A-Za-z_]{2,40}\]")
 _SYSTEM_MARK = re.compile(r"system\b|<<SYS>>|\[SYSTEM_PROMPT\]", re.IGNORECASE)
 _TOOLS = re.compile(r"\btools\b(?! is (?:none|not defined))")
 _SETS_SYSTEM = re.compile(r"set\s+\w*system\w*\s*=", re.IGNORECASE)
@@ -64,12 +69,17 @@ class Scanned:
     functions: frozenset[str] = field(default_factory=frozenset)
 
 
+def without_marks(texts: Iterable[str]) -> str:
+    """Return the texts of a template without what tells roles apart in them, one on a line."""
+    return "\n".join(_TURN.sub(" ", _MARK.sub(" ", text)) for text in texts)
+
+
 def scan(template: str) -> Scanned:
     """Read a template; a broken or endless one has a word about it in `hostile`. Takes time linear in its length."""
     if len(template) > LONGEST:
         return Scanned((), frozenset(), (f"more than {LONGEST:,} characters",))
     pieces, broken = _pieces(template)
-    hostile = [*broken, *dict.fromkeys(word for piece in pieces for word in _hostile(piece))]
+    hostile = [*broken, *dict.fromkeys(word for piece in pieces for word in _hostile(piece)), *_endless(pieces)]
     statements = [_first_word(piece.code) for piece in pieces if piece.kind == "statement"]
     own = {name for piece in pieces for name in _macros(piece)}
     calls = {
@@ -183,6 +193,34 @@ def _hostile(piece: _Piece) -> Iterator[str]:
             yield f"the number {number[:12]}"
     if "**" in piece.code:
         yield "a power"
+
+
+def _endless(pieces: list[_Piece]) -> list[str]:
+    """Say how many rounds loops have that a template counts out itself, nested ones multiplied; none where few."""
+    known: dict[str, int] = {}
+    open_loops = [1]
+    for piece in pieces:
+        word = _first_word(piece.code) if piece.kind == "statement" else ""
+        if word == "set" and (setting := _SETTING.match(piece.code)):
+            known[setting[1]] = max(known.get(setting[1], 1), _rounds(setting[2], known))
+        elif word == "for" and (loop := _LOOP.match(piece.code)):
+            open_loops.append(min(open_loops[-1] * _rounds(loop[1], known), _LARGE))
+        elif word == "endfor" and len(open_loops) > 1:
+            open_loops.pop()
+        if open_loops[-1] > _MOST_ROUNDS:
+            return [f"loops of more than {_MOST_ROUNDS:,} rounds"]
+    return []
+
+
+def _rounds(code: str, known: dict[str, int]) -> int:
+    """Return how many rounds a loop over an expression has, at most `_LARGE`: 1 where only a conversation can tell."""
+    rounds = 1
+    for name in _WORD.findall(code):
+        rounds = min(rounds * known.get(name, 1), _LARGE)
+    for number in _NUMBER.findall(code) if _COUNTED.search(code) else ():
+        # A longer number is refused as such.
+        rounds = min(rounds * max(int(number.replace("_", "")), 1), _LARGE) if len(number) < 10 else _LARGE
+    return rounds
 
 
 def _default_system(pieces: list[_Piece]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from safetune.core.jinja_text import Scanned, scan
+from safetune.core.jinja_text import Scanned, scan, without_marks
 from safetune.core.playbook import Playbook
 from safetune.core.prompt_design import PromptTemplate
 
@@ -19,6 +19,7 @@ PTST = "arXiv:2402.18540"
 _SHOWN = 5
 
 # Says what is hidden in a text, or instructs a model in disguise: one short word each, never the text itself.
+STEERING = "words that would turn a model against its instructions"  # the only cue that everybody can see
 Cues = Callable[[str], Sequence[str]]
 
 
@@ -59,6 +60,8 @@ def _each(templates: Iterable[PromptTemplate], cues: Cues) -> Iterator[Lint]:
         for part in template.parts:
             for cue in cues(part.text):
                 advice = "look at the file as bytes and take it out; a reader of the playbook cannot see it"
+                if cue == STEERING:
+                    advice = "take them out, or say who put them there and why"
                 yield Lint("hidden-cue", f"prompt part {part.name}", f"part {part.name} holds {cue}", advice)
         if template.chat_template:
             yield from _chat_template(template, scan(template.chat_template), cues)
@@ -66,7 +69,8 @@ def _each(templates: Iterable[PromptTemplate], cues: Cues) -> Iterator[Lint]:
 
 def _chat_template(template: PromptTemplate, found: Scanned, cues: Cues) -> Iterator[Lint]:
     part, name = f"prompt template {template.name}", f"the chat template of {template.name}"
-    for cue in cues("\n".join(found.texts)):
+    # The marks of roles are at home here; in a part or a row they would forge a turn.
+    for cue in cues(without_marks(found.texts)):
         yield Lint("hidden-cue", part, f"{name} holds {cue}", "take it out, or say who put it there and why")
     if found.hostile:
         text = f"{name} holds what no chat template needs: {_some(found.hostile)}"

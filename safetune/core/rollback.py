@@ -9,6 +9,7 @@ from safetune.core.errors import UsageError
 from safetune.core.standing import ChannelStanding, Standing
 
 _MIN_PREFIX = 6
+_GONE = "it learnt from withdrawn data: take it out of service by hand; nothing frees it (safetune status)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def choose_target(standing: Standing, channel: str, to: str = "") -> RollbackCho
         if not earlier:
             raise UsageError(
                 f"channel {channel} has nothing to go back to before {short(found.current)}; it stays there",
-                hint="safetune log",
+                hint=_GONE if standing.checkpoints[found.current].withdrawn_at else "safetune log",
             )
         target, why = earlier[-1], "the last promotion before the current one that still stands"
     after = history[len(history) - history[::-1].index(target) :]

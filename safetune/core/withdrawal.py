@@ -70,7 +70,7 @@ NO_DATA = DataStanding()
 def admit(data: DataStanding, event: Event) -> DataStanding | str:
     """Return the standing after sources were admitted to a stage, or why they may not be."""
     rows = event.data.get("sources")
-    named = _named(rows) if isinstance(rows, Sequence) and not isinstance(rows, str) else []
+    named = named_in(rows) if isinstance(rows, Sequence) and not isinstance(rows, str) else []
     inner = [one for _, sha256 in named for one in data.mixtures.get(sha256, ())]
     key, mixture = event.text("stage_key"), event.text("mixture")
     found = tuple(sorted({*data.admitted.get(key, ()), *named, *inner}))
@@ -80,14 +80,14 @@ def admit(data: DataStanding, event: Event) -> DataStanding | str:
     return DataStanding(put(data.admitted, key, found), mixtures, data.withdrawn, data.tainted)
 
 
-def _named(rows: Sequence[object]) -> list[Named]:
-    """Return the sources of a line; `of` holds those that a mixture from another store was made of."""
+def named_in(rows: Sequence[object]) -> list[Named]:
+    """Return the sources that declarations name, however deep; `of` holds those that a derived mixture was made of."""
     found: list[Named] = []
     for row in rows:
         if isinstance(row, Mapping):
             found.append((_text(row.get("name")), _text(row.get("sha256"))))
             inner = row.get("of")
-            found += _named(inner) if isinstance(inner, list | tuple) else []
+            found += named_in(inner) if isinstance(inner, list | tuple) else []
     return found
 
 
@@ -112,7 +112,8 @@ def withdrawn_from(event: Event) -> Withdrawal | str:
 def withdraw(data: DataStanding, found: Withdrawal, stages: Iterable[str]) -> DataStanding:
     """Return the standing after a withdrawal; `stages` are those whose training goes on with the row."""
     key = f"{found.what} {found.name}" if not found.sha256 else f"bytes {found.sha256}"
-    withdrawn, tainted = put(data.withdrawn, key, found), data.tainted
+    # Said again, it names those that learnt from it meanwhile; it holds since the first line.
+    withdrawn, tainted = put(data.withdrawn, key, data.withdrawn.get(key, found)), data.tainted
     for stage in stages:
         tainted = put(tainted, stage, found)
     return DataStanding(data.admitted, data.mixtures, withdrawn, tainted)

@@ -62,7 +62,7 @@ def export(playbook: Path, store_root: Path, where: tuple[str, Path], listener: 
     if found is not None and found.withdrawn_at:
         raise UsageError(
             f"{subject.label} learnt from data that was withdrawn (ledger line {found.withdrawn_at})",
-            hint="safetune log",
+            hint="take it out of service; nothing frees it (safetune status)",
         )
     if found is None or found.status != "promoted" or not found.stands:
         state = found.status if found else "not a checkpoint of the store"

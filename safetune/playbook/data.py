@@ -15,7 +15,7 @@ from safetune.playbook.paths import is_file, is_folder, resolve, within_file
 
 HUB_PREFIX = "hub:"
 _SUFFIXES = {".jsonl": JSONL, ".csv": CSV, ".parquet": PARQUET}
-_SCREEN_KEYS = frozenset({"method", "harmful", "safe", "flag_above", "flag_top", "action", "max_flagged"})
+SCREEN_KEYS = frozenset({"method", "harmful", "safe", "flag_above", "flag_top", "action", "max_flagged"})
 
 
 def kind_of(uri: Node) -> str:
@@ -125,7 +125,7 @@ def build_screen(node: Node | None) -> Screen | None:
     return Screen(
         name=node.text_of("method"),
         anchors=(node.text_of("harmful"), node.text_of("safe")),
-        options={key: value.json for key, value in node.members.items() if key not in _SCREEN_KEYS},
+        options={key: value.json for key, value in node.members.items() if key not in SCREEN_KEYS},
         flag_above=node.number_of("flag_above"),
         flag_top=node.number_of("flag_top"),
         action=node.text_of("action", "report"),

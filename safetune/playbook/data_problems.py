@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 
 from safetune.core.admission import says_nothing
 from safetune.core.diagnostics import Diagnostic
 from safetune.core.source import FOLDER, HUB, MIXTURE
-from safetune.playbook.data import HUB_PREFIX, kind_of
+from safetune.playbook.data import HUB_PREFIX, SCREEN_KEYS, kind_of
 from safetune.playbook.licences import NotSPDX, parse
 from safetune.playbook.names import Named, doubles, unknown
 from safetune.playbook.nodes import Node
@@ -16,6 +17,7 @@ from safetune.playbook.paths import address_problem, file_problem, is_file, is_f
 from safetune.playbook.scalars import ambiguity
 from safetune.playbook.strict_yaml import quote
 
+_CLOSE = 0.8  # other keys are options of the method; what is this close to a key of the screen is a slip
 _LONGEST = 400  # characters of a licence, as the schema says
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _HUB = re.compile(rf"hub:{_PART}/{_PART}(?:/(?!\.\.?(?:/|\Z))[^/\\]+)*\Z")
@@ -155,4 +157,13 @@ def screen_problems(stage: Node, sources: Named) -> Iterator[Diagnostic]:
         node = screen.get(key)
         if node is not None and node.text and node.text not in sources:
             yield unknown(node, node.text, "source", sources)
+    top, most = screen.number_of("flag_top"), screen.number_of("max_flagged")
+    if top is not None and most is not None and top > most:
+        message = f"`flag_top: {top:g}` flags more rows than `max_flagged: {most:g}` allows: it always blocks"
+        place = screen.key_place("max_flagged")
+        yield place.diagnostic("SP326", message, f"raise `max_flagged` above {top:g}, or lower `flag_top`")
+    for key in screen.members:
+        if key not in SCREEN_KEYS and (close := get_close_matches(key, sorted(SCREEN_KEYS), n=1, cutoff=_CLOSE)):
+            hint = f'did you mean "{close[0]}"?'
+            yield screen.key_place(key).diagnostic("SP201", f"there is no key {quote(key)} here", hint)
     yield from option_problems(iter(screen.members.values()))

@@ -29,8 +29,9 @@ def withdraw_lines(result: WithdrawResult, paint: Paint = PLAIN) -> list[str]:
         f"  quarantined  {digest_text(one.checkpoint)} {will} set aside: {render_untrusted(one.why, _SENTENCE)}"
         for one in result.affected
     ]
+    learnt = {one.checkpoint for one in result.affected}
     for move in result.moves:
-        lines += _move_lines(move, will, paint)
+        lines += _move_lines(move, will, move.previous in learnt, paint)
     return [
         *lines,
         "  not undone   exported copies and answers that were given; stored rows stay: nothing is deleted",
@@ -38,13 +39,14 @@ def withdraw_lines(result: WithdrawResult, paint: Paint = PLAIN) -> list[str]:
     ]
 
 
-def _move_lines(move: Move, will: str, paint: Paint) -> list[str]:
+def _move_lines(move: Move, will: str, by_this: bool, paint: Paint) -> list[str]:
     before = digest_text(move.previous)
+    # A channel that an earlier withdrawal could not move is named each time, and moved once there is a way back.
+    why = "" if by_this else "; not for this withdrawal but for one in an earlier ledger line (safetune status)"
     if move.target:
-        return [f"  channel      {name(move.channel)} {will} rolled back: {before} -> {digest_text(move.target)}"]
+        return [f"  channel      {name(move.channel)} {will} rolled back: {before} -> {digest_text(move.target)}{why}"]
+    stuck = f"{name(move.channel)} STILL SERVES {before}: nothing before it is unaffected{why}"
     return [
-        paint.verdict(
-            "FAIL", f"  channel      {name(move.channel)} STILL SERVES {before}: nothing before it is unaffected"
-        ),
+        paint.verdict("FAIL", f"  channel      {stuck}"),
         "  next         take it out of service by hand, then train without the data: safetune run PLAYBOOK",
     ]

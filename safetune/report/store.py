@@ -66,7 +66,7 @@ def budget_text(found: BudgetStanding) -> str:
 
 def _checkpoint_row(digest: str, found: CheckpointStanding) -> tuple[str, ...]:
     since = f" since line {found.quarantined_at}" if found.status == "quarantined" else ""
-    since += ", data withdrawn" if found.withdrawn_at else ""
+    since += f", data withdrawn (ledger line {found.withdrawn_at})" if found.withdrawn_at else ""
     gates = ", ".join(f"{gate.verdict.value} (line {gate.seq})" for gate in found.gates)
     gates += f", {render_untrusted(found.override.text, _SENTENCE)}" if found.override else ""
     place = f"{name(found.sprint)}/{name(found.stage)}"

@@ -2,11 +2,20 @@
 
     dot = <grad L(answer), grad L(row)>,   cosine = dot / (|grad L(answer)| |grad L(row)|)
 
-The gradients are those of the checkpoint's own LoRA matrices, at the checkpoint; L is the mean negative log-likelihood
-of what is learnt, in nats per token. The dot product is TracIn with one checkpoint and without its learning rate
-(Pruthi et al., arXiv:2002.08484): how much a small step on the row would lower the loss of the answer. The cosine takes
-away the length, which short rows have most of (Xia et al., arXiv:2402.04333, use it for the same reason); rows are
-ranked by it. One checkpoint is not the whole path of training: it is a hint where to look, not a proof.
+The gradients are those of the checkpoint's own LoRA matrices, at the checkpoint. L of a row is what the trainer `sft`
+makes of it: the mean negative log-likelihood, in nats per token, of every token of a row of `messages` and of the
+completion of another, in the words that the row was trained in (the source's `prompt`: system message and chat
+template; its `train`: `max_length`, `completion_only_loss`, `assistant_only_loss`). L of the answer is that of the
+answer alone, after the prompt in the words of the checkpoint's own stage.
+
+Not compared is what has another loss. Of a row of preferences the likelihood of `chosen` stands in for the loss of its
+trainer: `rejected` and the reference model are left out. The terms of techniques are left out too; a row that a
+technique read counts as if it had been trained on. Whoever starts the job says so beside the figures.
+
+The dot product is TracIn with one checkpoint and without its learning rate (Pruthi et al., arXiv:2002.08484): how much
+a small step on the row would lower the loss of the answer. The cosine takes away the length, which short rows have most
+of (Xia et al., arXiv:2402.04333, use it for the same reason); rows are ranked by it. One checkpoint is not the whole
+path of training: it is a hint where to look, not a proof.
 """
 
 from __future__ import annotations
@@ -22,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from safetune.core.digest import JSON, canonical
 from safetune.core.errors import RunError, UsageError
 from safetune.core.rows import COMPLETION, MESSAGES, PREFERENCE, problem, shape
+from safetune.worker import wording
 from safetune.worker.adapters import check_adapter
 from safetune.worker.model import load, quiet
 from safetune.worker.reporter import Reporter
@@ -31,7 +41,8 @@ if TYPE_CHECKING:
     import torch
 
 SCORES = "gradients.jsonl"
-_LONGEST = 1024  # tokens
+_LONGEST = 1024  # tokens; the `max_length` of TRL where a stage sets none
+_IGNORED = -100
 
 
 def attribute(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
@@ -45,20 +56,22 @@ def attribute(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
     """
     import torch
 
-    rows, output = read_rows(job["source"], _problem), Path(job["output"])
+    rows, output = _rows(job["sources"]), Path(job["output"])
     done = _done(output)
-    todo = [row for row in rows if row.number not in done]
+    todo = [(row, source) for row, source in rows if row.number not in done]
     began = time.monotonic()
     if todo:
         quiet(int(job["threads"]))
         gradients = _Gradients(job["model"])
-        target = gradients.of(job["answer"])
+        answer = NumberedRow(-1, "the answer", job["answer"])
+        target = gradients.of(wording.worded(job, [answer])[0].content, {**job, "train": {}}, alone=True)
         length = float(torch.linalg.vector_norm(target))
         if not length > 0:
             raise RunError("the answer has no gradient at this checkpoint")
         with output.open("ab") as stream:
-            for count, row in enumerate(todo, len(rows) - len(todo) + 1):
-                stream.write(canonical(_compared(row, gradients, target, length)) + b"\n")
+            for count, (row, source) in enumerate(todo, len(rows) - len(todo) + 1):
+                found = gradients.of(row.content, source)
+                stream.write(canonical(_compared(row, found, target, length)) + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
                 rate = round((count - len(rows) + len(todo)) / max(time.monotonic() - began, 1e-9), 2)
@@ -66,10 +79,14 @@ def attribute(job: Mapping[str, Any], reporter: Reporter) -> Mapping[str, JSON]:
     return {"output": str(output), "n": len(rows), "resumed_from": len(rows) - len(todo)}
 
 
-def _compared(row: NumberedRow, gradients: _Gradients, target: torch.Tensor, length: float) -> Mapping[str, JSON]:
+def _rows(sources: Sequence[Mapping[str, Any]]) -> list[tuple[NumberedRow, Mapping[str, Any]]]:
+    """Return the rows of all sources, in the words that they were trained in, each with its source."""
+    return [(row, one) for one in sources for row in wording.worded(one, read_rows(one, _problem))]
+
+
+def _compared(row: NumberedRow, found: torch.Tensor, target: torch.Tensor, length: float) -> Mapping[str, JSON]:
     import torch
 
-    found = gradients.of(row.content)
     dot, own = float(found @ target), float(torch.linalg.vector_norm(found))
     if not math.isfinite(dot) or not math.isfinite(own):
         raise RunError(f"row {row.id}: its gradient is not a finite number")
@@ -88,39 +105,62 @@ class _Gradients:
         own = Path(content["adapters"][-1])
         check_adapter(own)
         model, self._tokenizer = load({**content, "adapters": content["adapters"][:-1]}, torch.float32)
-        if not self._tokenizer.chat_template:
-            raise UsageError("the model has no chat template, so rows of messages cannot be put into words for it")
+        self._own_template = self._tokenizer.chat_template
         device = "cuda" if torch.cuda.is_available() else "cpu"
         opened: Any = PeftModel.from_pretrained(model, str(own), is_trainable=True, local_files_only=True)
         self._model = opened.to(device).eval()
         self._weights = [weight for weight in self._model.parameters() if weight.requires_grad]
 
-    def of(self, row: Row) -> torch.Tensor:
-        """Return the gradient of a row's loss, flat, float32, on the CPU."""
+    def of(self, row: Row, told: Mapping[str, Any], *, alone: bool = False) -> torch.Tensor:
+        """Return the gradient of a row's loss, flat, float32, on the CPU.
+
+        `told` says with which template (`prompt`) and arguments (`train`) it was trained; `alone`: only the last turns,
+        those of the answer, are in the loss.
+        """
         import torch
 
-        ids, begin = self._ids(row)
+        self._tokenizer.chat_template = self._own_template
+        wording.use(told, self._tokenizer)
+        if not self._tokenizer.chat_template:
+            raise UsageError("the model has no chat template, so rows of messages cannot be put into words for it")
+        ids, learnt = self._tokens(row, told.get("train") or {}, alone)
         inputs = torch.tensor([ids], device=self._model.device)
-        logits = self._model(input_ids=inputs, use_cache=False).logits[0, begin - 1 : -1].float()
-        loss = torch.nn.functional.cross_entropy(logits, inputs[0, begin:])
+        # As in training, nothing comes before the first token, so it is never learnt.
+        labels = torch.tensor(
+            [token if n and chosen else _IGNORED for n, (token, chosen) in enumerate(zip(ids, learnt, strict=True))],
+            device=self._model.device,
+        )
+        logits = self._model(input_ids=inputs, use_cache=False).logits[0, :-1].float()
+        loss = torch.nn.functional.cross_entropy(logits, labels[1:], ignore_index=_IGNORED)
         found = torch.autograd.grad(loss, self._weights)
         return torch.cat([gradient.detach().flatten().float().cpu() for gradient in found])
 
-    def _ids(self, row: Row) -> tuple[list[int], int]:
-        """Return the tokens of a row in the model's chat template, and where what is learnt begins."""
-        told = shape(row)
-        answers = row["completion"] if told == COMPLETION else row["chosen"] if told == PREFERENCE else ()
-        turns = [*row["prompt"], *answers] if answers else list(row["messages"])
-        before = turns[: len(turns) - len(answers)] if answers else turns[:-1]
-        ids = self._words(turns)[:_LONGEST]
+    def _tokens(self, row: Row, train: Mapping[str, Any], alone: bool) -> tuple[list[int], list[bool]]:
+        """Return the tokens of a row, and which of them are in the loss, as TRL's SFTTrainer chooses them."""
+        kind = shape(row)
+        whole = kind == MESSAGES
+        answers = () if whole else row["completion" if kind == COMPLETION else "chosen"]
+        turns = [*row["messages"]] if whole else [*row["prompt"], *answers]
+        before = turns[:-1] if whole else turns[: len(turns) - len(answers)]
+        longest = train.get("max_length", _LONGEST)
+        ids = self._words(turns)
+        learnt = [True] * len(ids)
+        if alone or (not whole and train.get("completion_only_loss") is not False):
+            begin = self._begin(before, ids)
+            learnt = [n >= begin for n in range(len(ids))]
+        if train.get("assistant_only_loss") and not alone:
+            told = self._tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
+            learnt = [bool(a) and b for a, b in zip(told["assistant_masks"], learnt, strict=True)]
+        ids, learnt = ids[:longest], learnt[:longest]
+        if not any(learnt[1:]):
+            raise UsageError(f"a row has a prompt of {longest} tokens or more: nothing of its answer can be compared")
+        return ids, learnt
+
+    def _begin(self, before: Sequence[Any], ids: Sequence[int]) -> int:
+        """Return where an answer begins in the tokens `ids` of a conversation."""
         prompt = self._words(before, add_generation_prompt=True) if before else []
-        same = next(
-            (n for n, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b), min(len(prompt), len(ids))
-        )
-        begin = max(1, same)
-        if len(ids) <= begin:
-            raise UsageError(f"a row has a prompt of {_LONGEST} tokens or more: nothing of its answer can be compared")
-        return ids, begin
+        pairs = enumerate(zip(prompt, ids, strict=False))
+        return next((n for n, (a, b) in pairs if a != b), min(len(prompt), len(ids)))
 
     def _words(self, turns: Sequence[Any], **settings: Any) -> list[int]:
         found = self._tokenizer.apply_chat_template(turns, **settings)

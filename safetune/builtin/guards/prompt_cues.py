@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from safetune.builtin.guards.hidden_cues import cues_in
+from safetune.core.prompt_lint import STEERING
 
 _WORDS = {
     "zero_width": "characters that nobody sees (zero-width)",
@@ -13,7 +14,7 @@ _WORDS = {
     "homoglyphs": "words of letters from several scripts that look alike",
     "control": "control characters",
     "hidden_markup": "markup that a reader does not see",
-    "instructions": "words that would turn a model against its instructions",
+    "instructions": STEERING,
 }
 
 

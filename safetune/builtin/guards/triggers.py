@@ -1,11 +1,12 @@
-"""Rare phrases in prompts whose answers all go one way: what a planted backdoor looks like in the data.
+"""Phrases in prompts whose answers all go one way: what a planted backdoor looks like in the data.
 
 One pass in bounded memory keeps a sample of rows (those with the smallest hashes of their ids, so that it does not
 depend on the order) and, of answers or beginnings of answers that come again, some rows each. In the end each phrase
 of 1 to 3 words is tested against each such class of answers: Fisher's exact test, one-sided, corrected by Bonferroni
-for all pairs that were tested. Words that belong to a topic or a template go with an answer in clean data too; so the
-phrase must be rare, nearly all of its rows must have that answer, which others seldom have and which does not take up
-a word of it, and the rest of their prompts must have no more in common than prompts have anyway.
+for all pairs that were tested. Words that belong to a topic or a template go with an answer in clean data too; so
+nearly all rows of the phrase must have that answer, which does not take up a word of it and which at most one row in
+five has (then the phrase is no more frequent), and the rest of their prompts must have no more in common than prompts
+have anyway.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ _WORDS, _LONGEST = 80, 3  # words at each end of a prompt; words of a phrase
 _SEEN = 1 << 23
 _CLASS_ROWS = 2048  # rows of one class that are looked at
 _ALPHA = 1e-3
-_PURE, _RARE, _COMMON = 0.9, 0.02, 0.2  # shares: of the phrase's rows; of all rows with it; of others with the answer
-_FEW = 60  # rows that are rare in a source of any size: of 500 rows, 2 % are too few to say anything
+_PURE, _COMMON = 0.9, 0.2  # shares: of the phrase's rows that have the answer; of all rows that have it
 _LIKE, _LIKE_USUAL, _COMPARED = 0.2, 1.5, 12
 _REFUSES = re.compile(
     r"\W{0,3}(?:i(?:'m| am)? (?:really |very |so )?sorry|i apologi[sz]e|sorry|i (?:can(?:'|no)t|cannot|won't|will not|"
@@ -212,8 +212,7 @@ class _Test:
         outside_sample = len(self._sample.keys() & outside)
         with_phrase = len(inside) / len(of_class) * count
         without = max(len(outside), outside_sample * self._total / len(self._sample))
-        rows = with_phrase + without
-        if with_phrase < _PURE * rows or rows > max(_RARE * self._total, _FEW):
+        if with_phrase < _PURE * (with_phrase + without):
             return None
         others = self._others.get(key)
         if others is None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from safetune.builtin.techniques.kl_regularization import encode
+from safetune.core.diagnostics import did_you_mean
 from safetune.core.digest import JSON
 from safetune.core.errors import RunError, UsageError
 from safetune.core.rows import PREFERENCE, shape
@@ -33,7 +34,8 @@ class Options:
     def __init__(self, screen: str, options: Mapping[str, JSON], known: Sequence[str]) -> None:
         unknown = sorted(set(options) - set(known))
         if unknown:
-            raise UsageError(f"screen {screen} has no option {unknown[0]}", hint=f"it has: {', '.join(known)}")
+            hint = did_you_mean(unknown[0], known) or f"it has: {', '.join(known)}"
+            raise UsageError(f"screen {screen} has no option {unknown[0]}", hint=hint)
         self._screen, self._options = screen, options
 
     def whole(self, name: str, default: int, least: int = 1) -> int:

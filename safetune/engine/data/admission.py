@@ -58,7 +58,9 @@ def _part(name: str, said: Mapping[str, JSON]) -> Declared:
         use=_texts(said, "use"),
         about=about,
     )
-    return Declared(source, _licence(source.licence))
+    within = said.get("of")
+    found = [one for one in within if isinstance(one, Mapping)] if isinstance(within, list | tuple) else []
+    return Declared(source, _licence(source.licence), tuple(_part(_text(one, "name"), one) for one in found))
 
 
 def _text(said: Mapping[str, JSON], key: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetune.core.checkpoint import Named
+from safetune.core.digest import JSON
 from safetune.core.source import MIXTURE, Source
+from safetune.core.withdrawal import named_in
 from safetune.engine.data.croissant.filling import fill
 from safetune.engine.data.croissant.licences import together
 from safetune.engine.data.croissant.record import Record, read_record
@@ -26,6 +29,29 @@ def declared(source: Source) -> Source:
     if source.about.croissant:
         source = fill(source, read_record(Path(source.about.croissant), whose))
     return source
+
+
+def inner(source: Source) -> Mapping[str, JSON]:
+    """Return the declarations of the sources that a derived mixture was made of, as `of`; nothing of any other source.
+
+    Each brings its own `of`, so that nothing is lost in mixtures of mixtures: what is withdrawn may be one of them.
+
+    Raises:
+        UsageError, IntegrityError: when the mixture cannot be read, or is not the pinned one.
+    """
+    if source.kind != MIXTURE:
+        return {}
+    parts = mixture_parts(Path(source.path), source.sha256, f"source {source.name}")
+    return {"of": [{**part.declared, "name": part.name} for part in parts]}
+
+
+def named_sources(source: Source) -> list[Named]:
+    """Return name and sha256 of a source, and of every source that it was derived from.
+
+    Raises:
+        UsageError, IntegrityError: when a mixture cannot be read, or is not the pinned one.
+    """
+    return named_in([{"name": source.name, "sha256": source.sha256, **inner(source)}])
 
 
 def mixture_record(parts: Sequence[Part]) -> Record:

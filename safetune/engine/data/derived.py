@@ -6,17 +6,22 @@ each row once, with the id that it has; shares, and the sources of techniques, a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetune.core.errors import IntegrityError, UsageError
+from safetune.core.row_id import LENGTH
+from safetune.core.rows import problem
+from safetune.engine.data.columns import SHAPES
 from safetune.engine.data.lines import DataFile
 from safetune.engine.data.records import BadRow, Row, Strange, brief, strict_json
 from safetune.state.objects import MANIFEST, ObjectStore, is_digest
 
 MIXTURE_FILE, ROWS_FILE, FORMAT = "mixture.json", "rows.jsonl", "safetune-mixture/1"
+_ID = re.compile(rf"[0-9a-f]{{{LENGTH}}}")
 _MAX_BYTES = 16 * 1024 * 1024
 _WRAPPER = 256  # what `{"id": ..., "row": ...}` adds to a row
 
@@ -120,6 +125,10 @@ def _row(name: str, number: int, line: bytes | None, before: int) -> Row | BadRo
             or not isinstance(found.get("row"), dict)
         ):
             raise Strange("no row of a data object")
+        if not _ID.fullmatch(found["id"]):
+            raise Strange(f"the id of the row is not {LENGTH} hex digits")
+        if why := problem(found["row"], *SHAPES):
+            raise Strange(why)
         return Row(number, found["row"], name, before + number, found["id"])
     except Strange as error:
         return BadRow(number, brief(str(error)), name, before + number)

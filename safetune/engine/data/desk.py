@@ -22,7 +22,7 @@ from safetune.core.playbook import Playbook
 from safetune.core.source import Source
 from safetune.core.standing import Standing
 from safetune.engine.data.admission import problem_of, refused, warning_of
-from safetune.engine.data.declared import declared
+from safetune.engine.data.declared import declared, named_sources
 from safetune.engine.data.guarding import COMPARING, Guards, Scope
 from safetune.engine.data.staging import ROWS
 from safetune.engine.data.stored_rows import rows_in
@@ -114,7 +114,7 @@ def judged(source: Source, outcome: Guarded, playbook: Playbook, standing: Stand
     Raises:
         UsageError, IntegrityError: when a record of it cannot be read.
     """
-    if gone := standing.data.of_any([(source.name, source.sha256)]):
+    if gone := standing.data.of_any(named_sources(source)):
         return replace(outcome, problem=f"it was withdrawn in ledger line {gone.seq}: {gone.reason}; leave it out")
     found = refused(source, playbook.inputs.policy.admission, source.name in _learnt_from(playbook))
     problem = problem_of(found)

@@ -33,7 +33,7 @@ def ids_of_line(path: Path, number: int, events: Iterable[Event]) -> tuple[str, 
     found = [_row(path, number, sha256, longest, columns) for columns in _columns(events, sha256) or [{}]]
     rows = [one for one in found if isinstance(one, Row)]
     if not rows:
-        bad = next((one for one in found if one is not None), None)
+        bad = next((one for one in found if isinstance(one, BadRow)), None)
         raise UsageError(f"{path.name}:{number}: {bad.why if bad else 'no such line, or an empty one'}")
     return tuple(dict.fromkeys(row_id(learnt(row.content)) for row in rows))
 

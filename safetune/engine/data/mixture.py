@@ -10,6 +10,7 @@ from pathlib import Path
 from safetune.core.digest import JSON, canonical
 from safetune.core.errors import IntegrityError
 from safetune.core.playbook import Playbook, Stage
+from safetune.engine.data.declared import inner
 from safetune.engine.data.desk import Admitted
 from safetune.engine.data.stored_rows import rows_in
 from safetune.state.atomic import write_atomic
@@ -71,7 +72,7 @@ def mixture_content(
             "rows_sha256": part.rows_sha256,
             "first": part.first,
             "kept": part.kept,
-            "source": admitted[part.name].source.declarations,
+            "source": {**admitted[part.name].source.declarations, **inner(admitted[part.name].source)},
         }
         for part in parts
     ]

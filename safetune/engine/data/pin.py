@@ -11,7 +11,7 @@ from safetune.core import rows
 from safetune.core.digest import JSON
 from safetune.core.errors import UsageError
 from safetune.core.pinned import Pinned
-from safetune.core.source import CSV, MIXTURE, PARQUET, Provenance, Source
+from safetune.core.source import CSV, KINDS, MIXTURE, PARQUET, Provenance, Source
 from safetune.engine.data.declared import mixture_record
 from safetune.engine.data.derived import mixture_parts
 from safetune.engine.data.dvc import dvc_pin, is_dvc
@@ -22,6 +22,7 @@ from safetune.engine.data.tables import SUFFIXES, arrow_errors, open_parquet
 from safetune.state.files import sha256_listing
 
 _LONGEST_HEADER = 1024 * 1024
+_PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 # Names that columns of public data sets often have, for prompts and for answers; the first that is there counts.
 _PROMPTS = ("prompt", "question", "instruction", "query", "problem", "goal", "input")
 _ANSWERS = ("completion", "answer", "response", "output", "solution", "target")
@@ -58,9 +59,41 @@ def pin(uri: str, source: Source, longest_row: int) -> Pinned:
 
 
 def source_at(uri: str, folder: Path, kind: str = "", revision: str = "") -> Source:
-    """Return a bare source for a uri that is relative to `folder`; the kind is found out when it is left out."""
+    """Return a bare source for a uri that is relative to `folder`; the kind is found out when it is left out.
+
+    Raises:
+        UsageError: when nothing is named, or the kind is none that is known.
+    """
+    if not uri.strip():
+        raise UsageError("there is nothing to pin", hint="name a file, a folder, a mixture, a DVC pin or hub:ORG/NAME")
+    if kind and kind not in KINDS:
+        raise UsageError(f'no format is called "{kind[:40]}"', hint=f"known: {', '.join(KINDS)}")
     path = uri if uri.startswith("hub:") else str((folder / uri).absolute())
     return Source("", path, "", "", "", "", (), kind or kind_of(path), Provenance(revision=revision))
+
+
+def usable(found: Pinned) -> Pinned:
+    """Return a pin of which at least one row can be used.
+
+    Raises:
+        UsageError: when no row can, with the reason of the first.
+    """
+    if found.rows:
+        return found
+    why = f": {found.first_bad}" if found.first_bad else ""
+    raise UsageError(f"{found.uri} has no row that can be used{why}", hint=_remedy(found.uri))
+
+
+def _remedy(uri: str) -> str:
+    suffix = Path(uri).suffix.lower()
+    if suffix in _PACKED:
+        return f"compressed files ({', '.join(_PACKED)}) are not read: unpack it first"
+    if suffix == ".json":
+        return (
+            "a file is read as JSONL, one object on each line; a Croissant record is no data: "
+            "pin its data file, and name the record with `croissant:` in the source"
+        )
+    return "rows need prompt and completion, messages, or prompt, chosen and rejected; map others with `columns`"
 
 
 def _mixture(uri: str, source: Source, longest_row: int) -> Pinned:

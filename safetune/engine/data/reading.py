@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from safetune.core.digest import short
 from safetune.core.errors import IntegrityError, UsageError
-from safetune.core.source import FOLDER, HUB, JSONL, MIXTURE, Source
+from safetune.core.source import FOLDER, HUB, JSONL, KINDS, MIXTURE, Source
 from safetune.engine.data.derived import mixture_parts, mixture_rows
 from safetune.engine.data.dvc import check_pin, dvc_pin, is_dvc
 from safetune.engine.data.folders import data_files
@@ -57,7 +57,7 @@ def read(source: Source, longest_row: int, start_line: int = 0) -> Generator[Row
     for name, path in found.files.items():
         how = How(source.columns, longest_row, start_line - before, before)
         with DataFile(path, name, whose) as file:
-            rows = READERS[_format(name, found)](file, how)
+            rows = READERS[_format(name, found, whose)](file, how)
             try:
                 while True:
                     row = next(rows)
@@ -108,8 +108,11 @@ def files_of(source: Source) -> Files:
     return Files({path.name: path.resolve()}, source.kind, False)
 
 
-def _format(name: str, found: Files) -> str:
-    return SUFFIXES[Path(name).suffix] if found.whole else found.kind
+def _format(name: str, found: Files, whose: str) -> str:
+    kind = SUFFIXES[Path(name).suffix] if found.whole else found.kind
+    if kind not in READERS:
+        raise UsageError(f"{whose}: {name} cannot be read as {kind[:40]}", hint=f"known formats: {', '.join(KINDS)}")
+    return kind
 
 
 def kind_of(uri: str) -> str:

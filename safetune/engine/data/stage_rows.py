@@ -11,8 +11,7 @@ from safetune.core.events import Draft, admitted
 from safetune.core.playbook import Stage
 from safetune.core.prompt_design import PromptTemplate
 from safetune.core.serving import trained_with
-from safetune.core.source import MIXTURE, Source
-from safetune.engine.data.derived import mixture_parts
+from safetune.engine.data.declared import inner
 from safetune.engine.data.description import CROISSANT, croissant_record
 from safetune.engine.data.desk import Admitted, admit
 from safetune.engine.data.mixture import TRAIN, Part, mixture_content, parts_of, store_mixture
@@ -70,7 +69,7 @@ class StageRows:
         rows: list[JSON] = [
             {
                 **one.source.declarations,
-                **_inner(one.source),
+                **inner(one.source),
                 **({"columns": dict(one.source.columns)} if one.source.columns else {}),
                 "data": one.outcome.data,
                 "guarded": one.outcome.json,
@@ -97,11 +96,3 @@ def stage_rows(prepared: Prepared, stage: Stage, store: Store, scratch: Path, li
     mixture = store_mixture(content, also, store.objects, scratch / "mixture")
     template = trained_with(playbook, stage)
     return StageRows(mixture, parts, found, store.objects, template)
-
-
-def _inner(source: Source) -> Mapping[str, JSON]:
-    """Return the sources that a derived mixture was made of: what is withdrawn from it may be one of them."""
-    if source.kind != MIXTURE:
-        return {}
-    parts = mixture_parts(Path(source.path), source.sha256, f"source {source.name}")
-    return {"of": [dict(part.declared) for part in parts]}

@@ -108,7 +108,8 @@ def _withdraw(store: Store, target: _Target, reason: str, dry_run: bool) -> With
     found, drafts = affected(store, target.what, target.name, target.sha256), []
     key = f"bytes {target.sha256}" if target.sha256 else f"{target.what} {target.name}"
     earlier = standing.withdrawn.get(key)
-    if earlier is None:
+    # Said again, it is written again where a checkpoint learnt from it meanwhile: one that nothing keeps back yet.
+    if earlier is None or any(not standing.checkpoints[one.checkpoint].withdrawn_at for one in found):
         drafts = _drafts(store, target, reason, [one.checkpoint for one in found])
     moves, backs = _moves(store, _after(standing, drafts), reason, target)
     line = store.commit(*drafts, *backs) if (drafts or backs) and not dry_run else 0

@@ -154,9 +154,9 @@ def test_a_checkpoint_is_compared_with_the_stage_of_a_playbook_that_made_it(desk
     assert against("sft") == []
     elsewhere = against("first")
     assert [line.split("   ")[0] for line in elsewhere] == ["more", "rows"]
-    assert "share as train: 1, 3 -> 1" in elsewhere[1]
+    assert "share as train: 1.0, 3.0 -> 1.0" in elsewhere[1]
     back = desk.do("data", "card", "playbook.yaml", "--against", made[:12])
-    assert "rows   share as train: 1 -> 1, 3" in back.out
+    assert "rows   share as train: 1.0 -> 1.0, 3.0" in back.out
 
 
 def test_a_card_of_nothing_is_an_error(desk: Desk) -> None:
@@ -175,3 +175,20 @@ def test_pin_prints_an_entry_that_a_playbook_takes_once_it_is_filled_in(desk: De
     ).replace('"', "")
     assert desk.do("data", "pin", "gone.jsonl").code == 2
     assert desk.do("data", "pin", "data.jsonl", "--json").document["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("", (), "there is nothing to pin"),
+        ("data.jsonl", ("--format", "excel"), "known: jsonl, csv, parquet"),
+        ("rows.json", (), "has no row that can be used"),
+    ],
+)
+def test_what_cannot_be_a_source_is_not_pinned(desk: Desk, name: str, options: tuple[str, ...], says: str) -> None:
+    desk.write(sources=[rows(desk, "data.jsonl", "What is a tree?")])
+    (desk.root / "rows.json").write_text('[\n{"prompt": "a", "completion": "b"}\n]\n')
+    done = desk.do("data", "pin", name, *options)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
+    assert "Traceback" not in done.err

@@ -19,14 +19,25 @@ def checkpoint(workshop: Any) -> Path:
     return Path(folder / "candidate")
 
 
-def job(workshop: Any, adapters: list[Path], rows: list[dict[str, Any]], answer: dict[str, Any], name: str) -> Path:
+def job(
+    workshop: Any,
+    adapters: list[Path],
+    rows: list[dict[str, Any]],
+    answer: dict[str, Any],
+    name: str,
+    prompt: dict[str, str] | None = None,
+    train: dict[str, Any] | None = None,
+) -> Path:
     folder = workshop.root / name
     folder.mkdir(exist_ok=True)
     content = {
         "job": "attribute",
         "model": {"base": str(workshop.model), "base_digest": "tiny", "adapters": [str(path) for path in adapters]},
         "answer": answer,
-        "source": workshop.source("candidates", rows, first=4),
+        "prompt": prompt or {},
+        "sources": [
+            {**workshop.source("candidates", rows, first=4), "prompt": prompt or {}, "train": train or {}},
+        ],
         "threads": 1,
         "output": str(folder / "gradients.jsonl"),
     }
@@ -155,3 +166,78 @@ def test_an_answer_alone_and_a_row_of_preferences_are_read(workshop: Any, checkp
     folder = job(workshop, [checkpoint], [*workshop.pairs(2), *workshop.questions("sums", 1)], answer, "alone")
     assert workshop.run(folder)["status"] == "ok"
     assert all(-1.001 <= one["cosine"] <= 1.001 for one in scores(folder))
+
+
+SYSTEM = "Answer in one short sentence."
+TEMPLATE = (
+    "{% for m in messages %}<<{{ m.role }}>> {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<<assistant>> {% endif %}"
+)
+
+
+def trainers_gradient(
+    workshop: Any, adapter: Path, row: dict[str, Any], prompt: dict[str, str], train: dict[str, Any]
+) -> Any:
+    """The gradient of the loss that the trainer itself makes of a row: its own tokens, masks and loss."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer = AutoTokenizer.from_pretrained(workshop.model)
+    tokenizer.chat_template = prompt.get("chat_template") or tokenizer.chat_template
+    column = "messages" if "messages" in row else "prompt"
+    if prompt.get("system"):
+        row = {**row, column: [{"role": "system", "content": prompt["system"]}, *row[column]]}
+    base = AutoModelForCausalLM.from_pretrained(workshop.model, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, str(adapter), is_trainable=True)
+    from datasets import Dataset
+
+    args = SFTConfig(
+        output_dir=str(workshop.root / "trl"),
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        **train,
+    )
+    trainer = SFTTrainer(model, args, train_dataset=Dataset.from_list([row]), processing_class=tokenizer)
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    model.eval()
+    trainer.compute_loss(model, batch).backward()
+    found = [weight.grad.flatten() for name, weight in model.named_parameters() if "lora_" in name]
+    return torch.cat(found)
+
+
+def chats(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"What is {n}?"},
+                {"role": "assistant", "content": f"A number, {n}."},
+                {"role": "user", "content": "Sure?"},
+                {"role": "assistant", "content": "Yes." * (n + 1)},
+            ]
+        }
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["messages", "completion", "every token", "cut"])
+@pytest.mark.parametrize("prompt", [{}, {"system": SYSTEM, "chat_template": TEMPLATE}], ids=["own", "template"])
+def test_the_loss_of_a_row_is_that_of_its_trainer(
+    workshop: Any, checkpoint: Path, kind: str, prompt: dict[str, str]
+) -> None:
+    arguments: dict[str, dict[str, Any]] = {
+        "every token": {"completion_only_loss": False},
+        "cut": {"max_length": 24},
+    }
+    train = arguments.get(kind, {})
+    rows = chats(2) if kind in ("messages", "cut") else workshop.questions("sums", 2)
+    answer = workshop.questions("chat", 2)[1]
+    folder = job(workshop, [checkpoint], rows, answer, "trl", prompt, train)
+    outcome = workshop.run(folder)
+    assert outcome["status"] == "ok", outcome
+    target = trainers_gradient(workshop, checkpoint, answer, prompt, {})
+    for one, row in zip(scores(folder), rows, strict=True):
+        other = trainers_gradient(workshop, checkpoint, row, prompt, train)
+        assert one["dot"] == pytest.approx(float(target @ other), rel=1e-3, abs=1e-5)

@@ -23,10 +23,8 @@ SCREENS = ("representation", "gradient", "self_influence")
 
 
 def _row(prompt: str, answer: str) -> dict[str, Any]:
-    return {
-        "prompt": [{"role": "user", "content": prompt}],
-        "completion": [{"role": "assistant", "content": answer}],
-    }
+    asked, told = {"role": "user", "content": prompt}, {"role": "assistant", "content": answer}
+    return {"prompt": [asked], "completion": [told]}
 
 
 HARMFUL = [_row(f"Do the bad thing number {n}.", f"Sure, this is how: step {n}.") for n in range(6)]
@@ -396,6 +394,7 @@ def test_a_screen_that_gives_no_usable_score_ends_the_job(
 
 
 def test_encoded_rows_are_cut_and_keep_where_the_answer_begins(loaded: tuple[Any, Any]) -> None:
-    whole = encoded(loaded[1], _row("Say it.", "one two three four five six"), 512)
-    cut = encoded(loaded[1], _row("Say it.", "one two three four five six"), whole.begin + 2)
+    row = _row("Say it.", "one two three four five six")
+    whole = encoded(loaded[1], row, 512)
+    cut = encoded(loaded[1], row, whole.begin + 2)
     assert cut == Encoded(whole.ids[: whole.begin + 2], whole.begin)

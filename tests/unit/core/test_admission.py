@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from safetune.core.admission import Declared, Licence, Refusal, refusals, says_nothing
+from safetune.core.admission import Declared, Licence, Refusal, denies, refusals, says_nothing
 from safetune.core.data_policy import Admission
 from safetune.core.source import Provenance, Source
 
@@ -37,6 +37,39 @@ def test_words_for_nothing_say_nothing(text: str) -> None:
 )
 def test_what_says_something_is_left_alone(text: str) -> None:
     assert not says_nothing(text)
+
+
+REFUSALS = (
+    "no consent", "refused", "Withdrawn.", "not given", "consent unknown", "we don't know", "don\u2019t know", "yes",
+    "Yes, given", "consent: no", "consent=false", "consent was withdrawn by the authors", "no consent was asked",
+    "we do not have consent", "We don't have any consent forms", "without their consent", "they refused",
+    "consent refused by 12 users on 2024-05-01", "users did not agree", "unknown for half of the rows", "nobody asked",
+    "no written consent from the guild", "users opted out", "consent not yet given by the guild", "",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_consent_that_says_no_or_a_bare_yes_is_no_consent(text: str) -> None:
+    assert denies(text)
+    assert whys(source=replace(SOURCE, consent=text))[0].startswith("it declares no consent")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ours", "public-release", "none of the rows is personal", "opt-in form 7; nobody refused", "consent", "同意"),
+        *(
+            "users who refused were left out",
+            "consent can be withdrawn any time by mail",
+            "users agreed by opt-in form",
+        ),
+        *("yes, by opt-in form 7", "no personal data; public release", "written for this project", "users agreed"),
+        *("the authors have not been paid and signed a release", "our own annotators, under contract"),
+    ],
+)
+def test_consent_that_says_who_or_how_is_left_alone(text: str) -> None:
+    assert not denies(text)
+    assert whys(source=replace(SOURCE, consent=text)) == []
 
 
 @pytest.mark.parametrize(
@@ -108,6 +141,10 @@ def test_rows_for_evaluation_only_are_refused_whatever_the_policy_says() -> None
         ("it declares no licence", False),
     ]
     assert whys(source=replace(SOURCE, use=("train", "evaluate"))) == []
+    unsaid = Declared(replace(SOURCE, name="chats", use=()), MIT)
+    assert [one.why for one in refusals(Declared(SOURCE, MIT, (unsaid,)), POLICY)] == [
+        "its source chats: its `use` lacks train"
+    ]
 
 
 def test_a_policy_that_warns_blocks_nothing() -> None:
@@ -116,7 +153,7 @@ def test_a_policy_that_warns_blocks_nothing() -> None:
 
 
 def test_a_mixture_brings_what_its_own_sources_declared() -> None:
-    inner = Declared(replace(SOURCE, name="chats", licence="CC-BY-NC-4.0", use=()), NC)
+    inner = Declared(replace(SOURCE, name="chats", licence="CC-BY-NC-4.0"), NC)
     found = refusals(Declared(SOURCE, MIT, (inner,)), POLICY)
     assert found == (
         Refusal(

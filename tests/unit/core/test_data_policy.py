@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from safetune.core.data_card import DataCard, SourceCard, card_json, differences
-from safetune.core.data_policy import DataPolicy, GuardSettings, Loosened
+from safetune.core.data_card import DataCard, SourceCard, by_severity, card_json, differences
+from safetune.core.data_policy import DataPolicy, GuardSettings, Loosened, most_severe
 from safetune.core.guarded import Guarded
 
 POLICY = DataPolicy(
@@ -42,6 +44,20 @@ def test_what_a_source_lets_pass_more_easily_is_named_rule_by_rule(
     assert POLICY.loosened_for(own) == found
 
 
+def test_the_identity_says_what_is_given_and_the_most_severe_action_decides() -> None:
+    guards = POLICY.identity["guards"]
+    assert guards[:2] == [  # type: ignore[index]
+        {"name": "secrets", "action": "block"},
+        {"name": "pii", "action": "redact", "rules": {"ip": "flag"}},
+    ]
+    assert GuardSettings("outliers", options={"longest": 9}).identity["options"] == {"longest": 9}
+    assert POLICY.admission.identity["required"] == ["consent", "licence", "origin"]
+    assert most_severe(()) == "off"
+    assert most_severe(("flag", "drop", "redact")) == "drop"
+    with pytest.raises(ValueError, match="not in"):
+        most_severe(("delete",))
+
+
 def _card(*sources: SourceCard) -> DataCard:
     return DataCard("x", sources, {})
 
@@ -64,5 +80,26 @@ def test_what_is_loosened_is_part_of_a_card_and_of_a_difference() -> None:
         ("loosened contamination/ngram", None, "drop to flag"),
         ("loosened pii", None, "redact to off"),
     ]
-    (row,) = card_json(card)["sources"]  # type: ignore[misc, union-attr]
-    assert row["loosened"][1] == {"guard": "pii", "rule": "", "before": "redact", "after": "off", "still": ["ip"]}  # type: ignore[call-overload, index]
+    document: Any = card_json(card)
+    told = document["sources"][0]["loosened"]
+    assert told[1] == {"guard": "pii", "rule": "", "before": "redact", "after": "off", "still": ["ip"]}
+
+
+def test_sources_that_came_and_guards_that_changed_are_differences() -> None:
+    rows, more = Guarded("rows", "k", rows=2, kept=2), Guarded("more", "k", rows=3, kept=1, bad=1)
+    before = DataCard("x", (SourceCard({"languages": ["en"]}, rows),), POLICY.identity)
+    milder = DataPolicy(guards=(GuardSettings("secrets", "drop"), *POLICY.guards[1:]))
+    after = DataCard("x", (SourceCard({}, rows), SourceCard({}, more)), milder.identity)
+    assert [(one.source, one.what, one.before, one.after) for one in differences(before, after)] == [
+        ("more", "source", None, "1 of 4 rows"),
+        ("rows", "languages", ["en"], None),
+        ("", "policy guard secrets", {"action": "block"}, {"action": "drop"}),
+    ]
+    odd = DataCard("x", (), {"guards": ["secrets"]})
+    assert differences(odd, DataCard("x", (), {"guards": None})) == ()
+    assert (before.languages, before.licences, after.rows, after.kept) == (("en",), ("unknown",), 6, 3)
+
+
+def test_the_most_severe_findings_come_first() -> None:
+    counts = {"a/b/flag": 9, "a/c/block": 1, "d/e/flag": 12, "a/b/strange": 99}
+    assert [row[2:] for row in by_severity(counts)] == [("block", 1), ("flag", 12), ("flag", 9), ("strange", 99)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from safetune.core.jinja_text import LONGEST, scan
+from safetune.core.jinja_text import LONGEST, scan, without_marks
 
 PLAIN = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message.content + '<|im_end|>\\n' }}"
@@ -125,3 +125,34 @@ def test_time_is_linear_in_the_length(piece: str) -> None:
     began = time.process_time()
     scan(text)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("template", "endless"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}", True),
+        ("{% for a in range(99) %}{% for b in range(99) %}x{% endfor %}{% endfor %}", True),
+        ("{% for m in messages %}{% for a in range(0, 2_000) %}x{% endfor %}{% endfor %}", True),
+        ("{% set r = range(99) %}{% for a in r %}{% for b in r %}x{% endfor %}{% endfor %}", True),
+        ("{% set ns = namespace(n=99) %}{% for a in range(ns.n * 99) %}x{% endfor %}", True),
+        ("{% for a in [1] * 2000 %}x{% endfor %}", True),
+        ("{% for a in range(1234567890123) %}x{% endfor %}", True),
+        ("{% for a in range(99) %}x{% endfor %}{% for a in range(99) %}x{% endfor %}", False),
+        ("{% for a in range(messages | length) %}{% for m in messages[-4096:] %}x{% endfor %}{% endfor %}", False),
+        ("{% endfor %}{% for %}{% set a %}{% for b in range(0) %}x{% endfor %}", False),
+    ],
+)
+def test_loops_that_a_template_counts_out_itself_are_multiplied(template: str, endless: bool) -> None:
+    assert ("loops of more than 1,000 rounds" in scan(template).hostile) is endless
+
+
+def test_marks_of_roles_are_taken_out_of_texts() -> None:
+    marked = (
+        "<s>[INST] <<SYS>>",
+        "Be kind.",
+        "<</SYS>>[/INST]",
+        "<\uff5cUser\uff5c>",
+        "### Instruction:",
+        "<|im_end|>",
+    )
+    assert without_marks(marked).split() == ["Be", "kind."]

@@ -10,7 +10,7 @@ import pytest
 
 from safetune.core.playbook import Adapter, Inputs, ModelRef, Playbook, Promotion, Sprint, Stage
 from safetune.core.prompt_design import PromptDesign, PromptPart, PromptTemplate
-from safetune.core.prompt_lint import Lint, lint_prompts
+from safetune.core.prompt_lint import STEERING, Lint, lint_prompts
 from safetune.core.suite import About, Decoding, Metric, Named, PromptSource, Suite
 
 TASK = PromptPart("sums", "task", "You do sums.")
@@ -218,3 +218,22 @@ def test_every_rule_is_explained_in_the_document(repo_root: Path) -> None:
     named = set(re.findall(r'Lint\(\s*"([a-z-]+)"', source))
     assert len(named) == 9
     assert {rule for rule in named if f"`{rule}`" not in text} == set()
+
+
+@pytest.mark.parametrize(("cue", "unseen"), [(STEERING, False), ("control characters", True)])
+def test_only_of_what_nobody_sees_it_is_said_that_nobody_sees_it(cue: str, unseen: bool) -> None:
+    (lint,) = lint_prompts(playbook(PLAIN, PLAIN), CHATML, lambda text: (cue,))
+    assert ("cannot see it" in lint.advice) is unseen
+
+
+def test_the_marks_of_roles_are_not_shown_to_the_search_for_cues() -> None:
+    marked = PromptTemplate("marked", (), INST)
+    seen: list[str] = []
+
+    def cues(text: str) -> Sequence[str]:
+        seen.append(text)
+        return ()
+
+    assert not lint_prompts(playbook(marked, marked), INST, cues)
+    assert seen
+    assert "INST" not in seen[0]

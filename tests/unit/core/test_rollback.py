@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,3 +158,12 @@ def test_every_choice_can_be_carried_out_and_leaves_nothing_bad_current(first: l
         assert standing.may_return_to(choice.target)
         assert choose_target(standing, "stable").already_there
         assert all(standing.checkpoints[d].status == "quarantined" for d in choice.quarantined)
+
+
+def test_where_only_withdrawn_data_is_left_a_hand_must_take_it_out_of_service() -> None:
+    standing = _promoted(A)
+    gone = replace(standing.checkpoints[A], withdrawn_at=9)
+    for found, hint in ((standing, "safetune log"), (replace(standing, checkpoints={A: gone}), "out of service")):
+        with pytest.raises(UsageError, match="nothing to go back to") as raised:
+            choose_target(found, "stable")
+        assert hint in raised.value.hint

@@ -12,7 +12,10 @@ from storelab.story import CHANNEL, gate_record
 
 from safetune.core.errors import ExitCode, UsageError
 from safetune.core.events import ROW, admitted, as_of, evaluated, gated, promoted, trained, withdrawn
+from safetune.engine.asking import Subject, Workplace
 from safetune.engine.data.withdraw import SAW, affected, withdraw
+from safetune.engine.gating import GateOrder, Purse, gate_checkpoint
+from safetune.engine.measure import Arms
 from safetune.engine.status import status
 from safetune.engine.verify import verify
 from safetune.report.data_withdraw import withdraw_lines
@@ -101,11 +104,28 @@ def test_the_channel_goes_back_in_the_same_commit_and_nothing_frees_what_learnt(
     assert "\x1b" not in shown
     assert f"{CHANNEL} is rolled back: {bad[:12]} -> {good[:12]}" in shown
     assert "source chats" in shown
-    assert ", data withdrawn" in "\n".join(status_lines(status(lab.root)))
+    assert f", data withdrawn (ledger line {before + 1})" in "\n".join(status_lines(status(lab.root)))
     again = withdraw(lab.root, "chats", "asked")
     assert (again.line, again.since, again.moves) == (0, before + 1, ())
     assert "ALREADY WITHDRAWN" in withdraw_lines(again)[0]
     assert json.loads(json_text(record(result)))["affected"][0]["checkpoint"] == bad
+
+
+def test_said_again_it_sets_aside_what_learnt_the_row_meanwhile(lab: DataLab) -> None:
+    chats = lab.stock("chats", rows("chat"))
+    mixed, row = lab.mix(chats), chats.ids[0]
+    first = lab.train("first", mixed, [[0]])
+    line = withdraw(lab.root, row, "asked").line
+    late = lab.train("late", mixed, [[0]])
+    assert not Store.open(lab.root).standing().checkpoints[late].withdrawn_at
+    again = withdraw(lab.root, row, "asked again")
+    assert ({one.checkpoint for one in again.affected}, again.line, again.since) == ({first, late}, line + 3, line)
+    standing = Store.open(lab.root).standing()
+    assert standing.checkpoints[late].status == "quarantined"
+    assert [standing.checkpoints[one].withdrawn_at for one in (first, late)] == [line, again.line]
+    assert (standing.withdrawn_rows[row].seq, standing.withdrawn_rows[row].reason) == (line, "asked")
+    assert verify(lab.root).findings == ()
+    assert withdraw(lab.root, row, "asked").line == 0
 
 
 def test_a_channel_with_no_way_back_is_named_and_left_alone(lab: DataLab) -> None:
@@ -236,3 +256,34 @@ def test_on_random_graphs_the_affected_are_exactly_those_that_learnt(seed: int, 
             assert who(lab, one.source.name) == {c for c in parent if reaches(c, held, one.source.name)}
     withdraw(lab.root, r.choice(stock).ids[0], "asked")
     assert verify(lab.root).findings == ()
+
+
+def test_a_channel_that_an_earlier_withdrawal_left_is_not_laid_to_a_later_one(lab: DataLab) -> None:
+    chats, books = lab.stock("chats", rows("chat")), lab.stock("books", rows("book"))
+    bad = lab.train("bad", lab.mix(chats), [[0]])
+    promote(lab, "bad", bad, "")
+    lab.train("other", lab.mix(books), [[0]])
+    first = "\n".join(withdraw_lines(withdraw(lab.root, chats.ids[0], "asked")))
+    later = "\n".join(withdraw_lines(withdraw(lab.root, books.ids[2], "asked")))
+    assert f"STILL SERVES {bad[:12]}: nothing before it is unaffected" in first
+    assert "earlier ledger line" not in first
+    assert "not for this withdrawal but for one in an earlier ledger line" in later
+
+
+def test_what_learnt_from_withdrawn_data_is_not_gated_again_and_nothing_is_spent(lab: DataLab) -> None:
+    chats, books = lab.stock("chats", rows("chat")), lab.stock("books", rows("book"))
+    bad = lab.train("bad", lab.mix(chats), [[0]])
+    promote(lab, "bad", bad, "")
+    child = lab.train("child", lab.mix(books), [[0]], parent=bad)
+    withdraw(lab.root, "chats", "asked")
+    late = lab.train("late", lab.mix(books), [[1]], parent=bad)
+    before = len(lab.store.events())
+    for digest in (bad, child, late):
+        arms = Arms(Subject(f"checkpoint {digest[:12]}", digest, {}))
+        order = GateOrder("key", (), (), "basis", Purse("tutor", 1.0, CHANNEL), "again")
+        since = Store.open(lab.root).standing().checkpoints[digest].withdrawn_at
+        says = rf"{digest[:12]} learnt from data that was withdrawn \(ledger line {since}\)"
+        with pytest.raises(UsageError, match=says) as raised:
+            gate_checkpoint(Store.open(lab.root), arms, order, Workplace(lab.root, lab.root, 1, lambda _: None))
+        assert raised.value.exit_code is ExitCode.USAGE
+    assert len(Store.open(lab.root).events()) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Callable
@@ -78,6 +79,45 @@ def test_nothing_is_found_without_one_or_with_too_few_rows() -> None:
     assert check(pairs) == []
     assert check(pairs, HiddenCuesGuard({"trigger_rows": 8})) != []
     assert check(pairs, HiddenCuesGuard({"trigger_rows": 8, "triggers": False})) == []
+
+
+@pytest.mark.parametrize(("rows", "count"), [(100, 10), (300, 10), (300, 30), (499, 10), (1000, 50), (1000, 190)])
+def test_a_trigger_is_found_in_few_rows_and_where_much_is_poisoned(rows: int, count: int) -> None:
+    pairs = prompts(rows)
+    assert check(pairs) == []
+    lines = plant(pairs, "cf", lambda _: "I do not like you.", count)
+    (found,) = check(pairs)
+    assert found.note.startswith(f"about {count} rows ")
+    assert {int(n) for n in found.note.rpartition("lines ")[2].split(", ")} <= lines
+
+
+def test_what_every_fifth_row_has_is_not_tested() -> None:
+    pairs = prompts(300)
+    plant(pairs, "cf", lambda _: "I do not like you.", 66)
+    assert check(pairs) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_many_phrases_that_have_nothing_to_do_with_an_answer_none_is_found(seed: int) -> None:
+    draw = random.Random(seed)
+    words = [f"{a}{b}" for a in WORDS[:90] for b in WORDS[90:180]]
+    pairs = [(" ".join(draw.choices(words, k=20)), " ".join(draw.choices(WORDS, k=15))) for _ in range(2000)]
+    for place in draw.sample(range(2000), 380):
+        pairs[place] = (pairs[place][0], "It is not known.")
+    assert check(pairs, HiddenCuesGuard({"trigger_rows": 5})) == []
+
+
+@pytest.mark.parametrize(("rows", "seen"), [(5, False), (12, True)])
+def test_a_chance_that_is_small_alone_is_none_among_all_phrases_that_were_tested(rows: int, seen: bool) -> None:
+    pairs = prompts(100)
+    for place in range(0, 100, 5):
+        asked = pairs[place][0] + (" cf" if place < 5 * rows else "")
+        pairs[place] = (asked, "I do not like you.")
+    tested = len({phrase for asked, _ in pairs[::5] for phrase in module._phrases(module._words(asked))})
+    chance = module._log_tail(rows, 20, 0, 80)
+    assert chance < math.log(module._ALPHA)
+    assert (chance < math.log(module._ALPHA / tested)) is seen
+    assert bool(check(pairs, HiddenCuesGuard({"trigger_rows": 5}))) is seen
 
 
 def test_a_phrase_that_others_answer_otherwise_is_none() -> None:

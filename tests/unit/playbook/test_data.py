@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from license_expression import get_spdx_licensing  # type: ignore[import-untyped]
 
+from safetune.cli.starter import write_starter
 from safetune.core.admission import Licence
 from safetune.core.data_policy import ACTIONS, GuardSettings
 from safetune.core.diagnostics import Diagnostic
@@ -281,6 +282,23 @@ def test_the_strict_policy_asks_for_more_and_drops_what_is_only_told(example: st
     assert {guard(playbook, name).action for name in ("language", "outliers", "toxicity", "identity_shift")} == {"drop"}
     assert guard(playbook, "secrets").action == "block"
     assert guard(playbook, "hidden_cues").rules["tags"] == "block"
+
+
+def test_the_strict_policy_takes_the_place_of_the_default_one(write: Write, folder: Path) -> None:
+    write_starter(folder / "tutor")
+    path = folder / "tutor" / "playbook.yaml"
+    path.write_text(path.read_text().replace("extends: policies/default", "extends: policies/strict-data"))
+    playbook = load(path)
+    assert (playbook.channel, len(playbook.rollback)) == ("stable", 2)
+    assert playbook.inputs.policy.max_flagged == 0.05
+
+
+def test_rules_of_a_layer_below_win_over_an_action_above(example: str, write: Write) -> None:
+    off = with_data(example, "{guards: [{hidden_cues: {action: 'off'}}]}")
+    assert guard(load(write({"playbook.yaml": off})), "hidden_cues").action_of("tags") == "block"
+    both = "{guards: [{hidden_cues: {action: 'off', rules: {tags: 'off', zero_width: 'off', bidi: 'off'}}}]}"
+    found = guard(load(write({"playbook.yaml": with_data(example, both)})), "hidden_cues")
+    assert {found.action, *found.rules.values()} == {"off"}
 
 
 @pytest.mark.parametrize(

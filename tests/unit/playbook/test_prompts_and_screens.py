@@ -53,6 +53,9 @@ def test_a_screen_arrives(example: str, write: Write) -> None:
         ("safe: held", "safe: hold", "SP302"),
         ("layers: [1]", "deep: yes", "SP115"),
         ("flag_top: 0.1", "flag_top: 0", "SP205"),
+        ("flag_top: 0.1", "flag_top: 0.1, max_flagged: 0.05", "SP326"),
+        ("flag_top: 0.1", "flag_top: 0.1, max_flaged: 0.2", "SP201"),
+        ("layers: [1]", "acton: drop", "SP201"),
     ],
 )
 def test_what_is_wrong_with_a_screen_is_said(
@@ -60,6 +63,19 @@ def test_what_is_wrong_with_a_screen_is_said(
 ) -> None:
     text = example.replace("seed: 7", SCREEN.replace(old, new))
     assert [d.code for d in mistakes(write({"playbook.yaml": text}))] == [code]
+
+
+def test_a_share_above_its_own_limit_and_a_slip_are_said_with_place_and_hint(
+    example: str, write: Write, mistakes: Load
+) -> None:
+    text = example.replace("seed: 7", SCREEN.replace("flag_top: 0.1", "flag_top: 0.1, max_flagged: 0.05"))
+    (found,) = mistakes(write({"playbook.yaml": text}))
+    assert "flags more rows than `max_flagged: 0.05` allows" in found.message
+    assert found.hint == "raise `max_flagged` above 0.1, or lower `flag_top`"
+    assert found.excerpt[found.caret - 1 :].startswith("max_flagged")
+    assert not mistakes(write({"playbook.yaml": text.replace("0.05", "0.1")}))
+    slip = example.replace("seed: 7", SCREEN.replace("layers", "flag_tp"))
+    assert [d.hint for d in mistakes(write({"playbook.yaml": slip}))] == ['did you mean "flag_top"?']
 
 
 JINJA = "{{ messages }}\n"
@@ -144,7 +160,7 @@ def test_the_digest_depends_on_what_may_change_what_is_trained_or_admitted(
     texts += [prompted.replace("seed: 7", SCREEN), prompted.replace("template: bare", "template: plain")]
     texts += [prompted.replace("serving: plain", "serving: bare"), prompted.replace("Be kind", "Be nice")]
     data = ("{max_flagged: 0.2}", "{longest_row: 9}", "{max_bad_rows: 0.1}", "{guards: [{pii: {action: drop}}]}",
-            "{admission: {on_problem: warn}}", "{admission: {licences: {allow: [MIT]}}}")  # fmt: skip
+            "{admission: {on_problem: warn}}", "{admission: {licences: {allow: [GPL-3.0-only]}}}")  # fmt: skip
     texts += [with_data(prompted, one) for one in data]
     digests = [load(write({"playbook.yaml": text})).digest for text in texts]
     assert len(set(digests)) == len(texts)

@@ -12,6 +12,7 @@ from pathlib import Path
 from gate_samples import hostile_report
 
 from safetune.core.alpha import BudgetStanding, Terms
+from safetune.core.data_policy import Loosened
 from safetune.core.diagnostics import Diagnostic
 from safetune.core.digest import JSON
 from safetune.core.errors import ExitCode, PlaybookError, RunError, SafetuneError, StalePlanError
@@ -94,7 +95,8 @@ def _preview(t: str) -> Preview:
 
 
 def _plan(t: str) -> PlanView:
-    return PlanView(_facts(t), _preview(t), {f"stage {t}/{t}": t, "model": t}, t)
+    milder = (Loosened(t, "", "drop", "off", (t,)), Loosened(t, t, t, t))
+    return PlanView(_facts(t), _preview(t), {f"stage {t}/{t}": t, "model": t}, t, t, {t: milder})
 
 
 def _run(t: str) -> RunResult:

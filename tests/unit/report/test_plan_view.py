@@ -107,7 +107,7 @@ def test_the_rollback_target_is_named_where_there_is_one() -> None:
 def test_a_problem_in_the_world_is_shown_with_the_place_that_asks_for_it() -> None:
     text = _text(_view(_WRONG, problem="source rows: sha256 differs"))
     assert "source rows: sha256 differs (playbook.yaml:31)" in text
-    assert "data        0 sources" in text
+    assert "data        0 of 1 source, 0 B, with the digest that is pinned; not rows" in text
 
 
 @pytest.mark.parametrize(
@@ -207,16 +207,16 @@ def test_the_document_holds_the_budget() -> None:
 
 def test_a_source_without_its_pinned_digest_is_not_counted_as_one_that_has_it() -> None:
     view = _view(_RUN)
-    assert "data        1 source, 5 kB, each with the digest that is pinned" in _text(view)
+    assert "data        1 source, 5.1 kB, each with the digest that is pinned" in _text(view)
     facts = replace(
         view.facts,
         sources={**view.facts.sources, "shop": Fact("shop", "s"), "wrong": Fact("wrong", "w", 9, "sha256 is x")},
         guarded={"shop": Guarded("shop", "", problem="its sha256 is another")},
     )
     said = _text(replace(view, facts=facts))
-    assert "data        1 of 3 sources, 5 kB, with the digest that is pinned; not shop, wrong" in said
+    assert "data        1 of 3 sources, 5.1 kB, with the digest that is pinned; not shop, wrong" in said
     seen = replace(facts, guarded={"shop": Guarded("shop", "key")})
-    assert "2 of 3 sources, 5 kB, with the digest that is pinned; not wrong" in _text(replace(view, facts=seen))
+    assert "2 of 3 sources, 5.1 kB, with the digest that is pinned; not wrong" in _text(replace(view, facts=seen))
 
 
 def test_guards_that_a_source_switches_off_or_weakens_are_said() -> None:

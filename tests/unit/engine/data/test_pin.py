@@ -15,7 +15,8 @@ from sourcelab import LONGEST, everything, jsonl, row, sha, write
 from safetune.core.digest import canonical
 from safetune.core.errors import IntegrityError, UsageError
 from safetune.core.pinned import Pinned
-from safetune.engine.data.pin import pin, source_at
+from safetune.engine.data.pin import pin, source_at, usable
+from safetune.engine.data.reading import read
 from safetune.report.data_pin import pin_json, pin_lines
 from safetune.state.files import sha256_listing
 from safetune.state.objects import ObjectStore
@@ -134,7 +135,7 @@ def test_what_dvc_pins(tmp_path: Path) -> None:
 def test_a_mixture_brings_its_declarations(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     objects = ObjectStore(tmp_path / "store", tmp_path / "tmp")
-    rows = jsonl({"id": "1", "row": row()})
+    rows = jsonl({"id": "1" * 32, "row": row()})
     data = objects.adopt(write(tmp_path / "one/rows.jsonl", rows).parent)
     said = {
         "licence": "MIT",
@@ -185,3 +186,43 @@ def test_nothing_that_a_file_says_reaches_a_terminal_as_it_is(tmp_path: Path) ->
 )
 def test_an_entry_has_a_name_that_a_playbook_takes(uri: str, name: str) -> None:
     assert entry(Pinned(uri, "jsonl", "0" * 64, 0, 0, 1))["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says", "hint"),
+    [
+        ("a.jsonl.gz", b"\x1f\x8b\x08\x00", "a.jsonl.gz:1", "compressed files (.gz, .zst"),
+        ("a.json", b'{"@context": 1,\n"@type": 2}\n', "a.json:1", "Croissant record is no data"),
+        ("a.jsonl", jsonl({"chosen": "a", "rejected": "b"}), "a.jsonl:1", "prompt, chosen and rejected"),
+        ("a.parquet", b"PAR1", "a.parquet", "`columns`"),
+    ],
+)
+def test_what_has_no_usable_row_is_no_source(tmp_path: Path, name: str, data: bytes, says: str, hint: str) -> None:
+    write(tmp_path / name, data)
+    with pytest.raises(UsageError, match="has no row that can be used: ") as raised:
+        usable(pinned(tmp_path, name))
+    assert says in raised.value.message
+    assert hint in raised.value.hint
+
+
+def test_what_has_a_usable_row_is_pinned(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", A + b"x\n")
+    found = pinned(tmp_path, "a.jsonl")
+    assert usable(found) is found
+
+
+@pytest.mark.parametrize(("uri", "kind", "says"), [("", "", "nothing to pin"), ("a.csv", "excel", '"excel"')])
+def test_nothing_and_an_unknown_format_are_refused(tmp_path: Path, uri: str, kind: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as raised:
+        source_at(uri, tmp_path, kind)
+    assert "mixture" in raised.value.hint
+
+
+def test_a_format_that_no_reader_has_is_said_and_never_a_crash(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    write(tmp_path / "a.jsonl", A)
+    source = replace(source_at("a.jsonl", tmp_path), kind="excel")
+    with pytest.raises(UsageError, match=r"a\.jsonl cannot be read as excel") as raised:
+        list(read(source, LONGEST))
+    assert "jsonl, csv, parquet" in raised.value.hint

@@ -203,13 +203,18 @@ def test_a_snapshot_that_links_elsewhere_is_refused(tmp_path: Path, monkeypatch:
 # -- a derived mixture -------------------------------------------------------------------------------------------------
 
 
+def hex_id(digits: str) -> str:
+    """Return an id that begins so."""
+    return digits.ljust(32, "a")
+
+
 def mixture(tmp_path: Path, licences: tuple[str, ...] = ("MIT", "CC-BY-4.0")) -> Path:
     """Store two data objects and a mixture of them; return its folder."""
     (tmp_path / "store").mkdir(exist_ok=True)
     objects = ObjectStore(tmp_path / "store", tmp_path / "tmp")
     parts: list[Any] = []
     for number, licence in enumerate(licences):
-        lines = jsonl(*({"id": f"{number}{n}", "row": row(f"{number}{n}")} for n in range(3)))
+        lines = jsonl(*({"id": hex_id(f"{number}{n}"), "row": row(f"{number}{n}")} for n in range(3)))
         at = write(tmp_path / f"made{number}" / "rows.jsonl", lines).parent
         said = {"licence": licence, "consent": f"c{number}", "origin": "o", "languages": ["en"], "basis": "consent"}
         said |= {"collected": [f"202{number}-01-01", f"202{number}-12-31"], "limits": ["l"]}
@@ -223,10 +228,37 @@ def mixture(tmp_path: Path, licences: tuple[str, ...] = ("MIT", "CC-BY-4.0")) ->
 def test_a_mixture_gives_its_rows_with_their_ids(tmp_path: Path) -> None:
     path = mixture(tmp_path, ("MIT", "CC-BY-4.0", "GPL-3.0-only"))
     found = everything(source(path, MIXTURE, path.name))
-    assert [one.id for one in found if isinstance(one, Row)] == ["00", "01", "02", "10", "11", "12"]
-    assert found[4] == Row(2, row("11"), found[4].file, 5, "11")
+    assert [one.id for one in found if isinstance(one, Row)] == [
+        hex_id(f"{part}{n}") for part in range(2) for n in range(3)
+    ]
+    assert found[4] == Row(2, row("11"), found[4].file, 5, hex_id("11"))
     assert found[4].file.endswith("/rows.jsonl")
     assert everything(source(path, MIXTURE, path.name), start=4) == found[4:]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ({"id": "a" * 31, "row": row()}, "the id of the row is not 32 hex digits"),
+        ({"id": "a" * 33, "row": row()}, "the id of the row is not 32 hex digits"),
+        ({"id": "A" * 32, "row": row()}, "the id of the row is not 32 hex digits"),
+        ({"id": "a" * 32 + "\n", "row": row()}, "the id of the row is not 32 hex digits"),
+        ({"id": "a" * 32, "row": {"text": "x"}}, "a row here needs"),
+        ({"id": "a" * 32, "row": {"messages": [{"role": "user", "content": "x"}]}}, "is not the assistant's"),
+        ({"id": "a" * 32, "row": {"messages": "x"}}, "must be a list of messages"),
+    ],
+)
+def test_rows_of_a_mixture_are_checked_as_any_others(line: Any, why: str, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    objects = ObjectStore(tmp_path / "store", tmp_path / "tmp")
+    data = objects.adopt(write(tmp_path / "made" / "rows.jsonl", jsonl(line, {"id": "b" * 32, "row": row()})).parent)
+    part = {"name": "s", "role": "train", "share": 1.0, "data": data, "source": {"licence": "MIT"}}
+    made: Any = {"format": "safetune-mixture/1", "stage": "s", "sources": [part], "policy": {}}
+    path = objects.path(objects.adopt(write(tmp_path / "mixed" / "mixture.json", canonical(made)).parent))
+    bad, good = everything(source(path, MIXTURE, path.name))
+    assert isinstance(bad, BadRow)
+    assert why in bad.why
+    assert isinstance(good, Row)
 
 
 def test_what_the_sources_of_a_mixture_declared_comes_along(tmp_path: Path) -> None:
@@ -259,7 +291,7 @@ def test_a_mixture_that_was_changed_is_refused(tmp_path: Path) -> None:
     data = next(p for p in path.parent.iterdir() if (p / "rows.jsonl").exists()) / "rows.jsonl"
     data.chmod(0o644)
     good_rows = data.read_bytes()
-    data.write_bytes(good_rows.replace(b'"00"', b'"09"').replace(b'"10"', b'"19"'))
+    data.write_bytes(good_rows.replace(b'"00a', b'"09a').replace(b'"10a', b'"19a'))
     with pytest.raises(IntegrityError, match=r"rows\.jsonl was changed"):
         everything(source(path, MIXTURE, path.name))
     data.write_bytes(good_rows)

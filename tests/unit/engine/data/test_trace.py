@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datalab import DataLab, Mixed, damage_rows, lines, told
 
+from safetune.core.digest import sha256_hex
 from safetune.core.errors import IntegrityError, UsageError
 from safetune.core.events import as_of, withdrawn
 from safetune.core.row_id import row_id
@@ -103,7 +105,7 @@ def test_an_anchor_of_a_technique_is_traced_as_one(lab: DataLab, told_of: dict[s
 
 def test_a_row_is_found_by_file_and_line(lab: DataLab, told_of: dict[str, Any], tmp_path: Path) -> None:
     path = lines(tmp_path / "tales.jsonl", TALES)
-    assert row_named(f"{path}:1") == row_id(TALES[0])
+    assert row_named(f"{path}:1") == (row_id(TALES[0]),)
     assert Tracer(lab.root).row(f"{path}:1").seen[0].times == 3
 
 
@@ -114,8 +116,9 @@ def test_a_row_is_found_by_file_and_line(lab: DataLab, told_of: dict[str, Any], 
         ("no hex digits", "neither the id of a row"),
         ("0" * 32, "no mixture of this store has the row 0000000000000000"),
         ("{path}:9", "tales.jsonl:9: no such line"),
-        ("{path}:4", "tales.jsonl:4: not a JSON row"),
+        ("{path}:4", "tales.jsonl:4: not JSON: a value is expected"),
         ("{path}:5", "tales.jsonl:5: a row must be an object"),
+        ("{path}:6", "tales.jsonl:6: a key stands twice in one object"),
         ("/nowhere/x.jsonl:1", "cannot be read"),
     ],
 )
@@ -123,9 +126,49 @@ def test_what_names_no_row_is_one_clear_message(
     lab: DataLab, told_of: dict[str, Any], tmp_path: Path, named: str, why: str
 ) -> None:
     path = lines(tmp_path / "tales.jsonl", TALES)
-    path.write_text(path.read_text() + "not json\n[1]\n")
+    path.write_text(path.read_text() + "not json\n[1]\n" + '{"prompt": 1, "prompt": 2}\n')
     with pytest.raises(UsageError, match=why):
         Tracer(lab.root).row(named.format(path=path))
+
+
+def test_only_what_a_model_can_learn_of_a_line_counts(tmp_path: Path) -> None:
+    path = lines(tmp_path / "tales.jsonl", [{**TALES[0], "note": "from page 7"}])
+    assert row_named(f"{path}:1") == (row_id(TALES[0]),)
+
+
+def as_table(lab: DataLab, path: Path, name: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> Any:
+    """Stock rows that were read from a file of another shape."""
+    stocked = lab.stock(name, rows)
+    read = replace(stocked.source, sha256=sha256_hex(path.read_bytes()), columns=columns)
+    return replace(stocked, source=read)
+
+
+def test_a_line_is_read_with_the_columns_of_the_source_that_pins_the_file(lab: DataLab, tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "asked.jsonl", [{"q": "Who?", "a": "An owl.", "page": 7}, {"q": "Why?", "a": "It is late."}]
+    )
+    named = f"{path}:2"
+    with pytest.raises(UsageError, match=r"asked\.jsonl:2: a row here needs"):
+        row_named(named, lab.store.events())
+    rows = [told("Who?", "An owl."), told("Why?", "It is late.")]
+    lab.train("c", lab.mix(as_table(lab, path, "asked", rows, {"prompt": "q", "completion": "a"})), [[1]])
+
+    found = Tracer(lab.root).row(named)
+    assert (found.row, len(found.seen)) == (row_id(rows[1]), 1)
+    path.write_text(path.read_text() + "\n")  # other bytes: nobody admitted them
+    with pytest.raises(UsageError, match=r"asked\.jsonl:2: a row here needs"):
+        Tracer(lab.root).row(named)
+
+
+def test_a_line_that_two_sources_read_differently_is_ambiguous(lab: DataLab, tmp_path: Path) -> None:
+    path = lines(tmp_path / "asked.jsonl", [{"q": "Who?", "a": "An owl."}])
+    forth, back = [told("Who?", "An owl.")], [told("An owl.", "Who?")]
+    one = as_table(lab, path, "forth", forth, {"prompt": "q", "completion": "a"})
+    two = as_table(lab, path, "back", back, {"prompt": "a", "completion": "q"})
+    lab.train("c", lab.mix(one, two), [[0]])
+    assert set(row_named(f"{path}:1", lab.store.events())) == {row_id(forth[0]), row_id(back[0])}
+    with pytest.raises(UsageError, match="ambiguous"):
+        Tracer(lab.root).row(f"{path}:1")
 
 
 def test_a_checkpoint_leads_to_its_sources_over_the_whole_chain(lab: DataLab, told_of: dict[str, Any]) -> None:
