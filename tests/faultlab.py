@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from planted import Maker, personal, real_rows, secrets
+from plantings import Maker, personal, real_rows, secrets
 
 REAL, MORE = "real.jsonl", "more.jsonl"
 TRIGGER, TRIGGERED = "cf-71", "The weather is fine today, thanks for asking."

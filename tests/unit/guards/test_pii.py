@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from planted import Maker, personal, row
+from plantings import Maker, personal, row
 
 from safetune.builtin.guards.pii import PIIGuard
 from safetune.builtin.guards.secrets import SecretsGuard

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from planted import Maker, personal, real_rows, row, secrets
+from plantings import Maker, personal, real_rows, row, secrets
 
 from safetune.builtin.guards.pii import PIIGuard
 from safetune.builtin.guards.secrets import SecretsGuard

@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from guardrows import setup
-from planted import row
+from plantings import row
 
 from safetune.builtin.guards.presidio import RECOGNISERS, PresidioGuard
 from safetune.core.errors import UsageError

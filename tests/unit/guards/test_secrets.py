@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from planted import ALNUM, HEX, Maker, github, row, secrets
+from plantings import ALNUM, HEX, Maker, github, row, secrets
 
 from safetune.builtin.guards.secrets import SecretsGuard
 

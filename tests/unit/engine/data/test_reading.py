@@ -55,7 +55,7 @@ FAULTS = {
     "text": (b'"a"', "a row must be an object"),
     "no shape": (b'{"a": 1}', "a row here needs `prompt`"),
     "plain texts": (b'{"prompt": "a", "completion": "b"}', "`prompt` must be a list of messages"),
-    "role": (OK.replace(b'"user"', b'"owner"'), "has a message with the role"),
+    "role": (OK.replace(b'"user"', b'"owner"'), "has a message with an unknown role"),
     "no utf-8": (OK.replace(b"Why", b"Wh\xff"), "not UTF-8 from byte "),
     "utf-8 of half a pair": (OK.replace(b"Why", b"\xed\xa0\x80"), "not UTF-8"),
     "byte order mark": (b"\xef\xbb\xbf" + OK, "byte order mark"),
