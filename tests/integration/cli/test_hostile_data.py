@@ -45,7 +45,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a number": (b"1", "object"),
     "no such columns": (b'{"text": "zanzibar-4711"}', "a row here needs"),
     "a text for messages": (b'{"prompt": "zanzibar-4711", "completion": 3}', "must be a list of messages"),
-    "a role that is none": (GOOD.replace(b"user", b"owner").replace(b"so", b"zanzibar-4711"), "the role 'owner'"),
+    "a role that is none": (GOOD.replace(b"user", b"owner").replace(b"so", b"zanzibar-4711"), "an unknown role"),
     "a key twice": (GOOD[:-1] + b', "prompt": []}', "twice"),
     "NaN": (GOOD[:-1] + b', "weight": NaN}', "NaN"),
     "a huge number": (GOOD[:-1] + b', "weight": 1e999}', "too large"),

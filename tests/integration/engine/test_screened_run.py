@@ -15,8 +15,13 @@ from safetune.state.store import Store
 
 def screened(fresh: Any, **changes: Any) -> Any:
     """Let the only stage be screened: `sums` are the dangerous anchors, rows of `chat` are trained on and looked at."""
-    screen = {"method": "representation", "harmful": "sums", "safe": "chat", "flag_top": 0.25, **changes}
-    fresh.content["sprints"][0]["stages"][0]["screen"] = screen
+    screen = {
+        "method": "representation",
+        "harmful": "sums",
+        "safe": "chat",
+        **({} if "flag_above" in changes else {"flag_top": 0.25}),
+    }
+    fresh.content["sprints"][0]["stages"][0]["screen"] = screen | changes
     return fresh.save()
 
 
@@ -55,10 +60,10 @@ def test_a_report_changes_neither_the_rows_nor_the_stage(fresh: Any) -> None:
 
 def test_more_flagged_rows_than_allowed_train_nothing(fresh: Any) -> None:
     fresh.only_sprint(1)
-    screened(fresh, max_flagged=0.2)
+    screened(fresh, flag_above=-9, max_flagged=0.2)
     done = fresh.run()
     assert done.code == 2
-    assert done.says("flags 6 of 24 rows (25.0%), more than 20.0%", "nothing was trained")
+    assert done.says("flags 24 of 24 rows (100.0%), more than 20.0%", "nothing was trained")
     assert not fresh.events("trained")
     again = fresh.run()  # what was scored is known and is not scored again
     assert again.code == 2
@@ -67,7 +72,7 @@ def test_more_flagged_rows_than_allowed_train_nothing(fresh: Any) -> None:
 
 def test_damage_to_recorded_scores_is_found(fresh: Any) -> None:
     fresh.only_sprint(1)
-    screened(fresh, max_flagged=0.2)
+    screened(fresh, flag_above=-9, max_flagged=0.2)
     assert fresh.run().code == 2
     (line,) = fresh.events("screened")
     report = Store.open(fresh.store).objects.path(line["data"]["scores"]) / "screen.json"
