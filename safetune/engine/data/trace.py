@@ -150,7 +150,7 @@ class Tracer:
     def __init__(self, root: Path) -> None:
         self.store = Store.open(root)
         self._standing, self._events = self.store.standing(), self.store.events()
-        self.library = Library(self.store.objects)
+        self.shelf = Library(self.store.objects)
         self.made = trainings(self._events)
 
     # -- a row ---------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class Tracer:
             IntegrityError: when a record is damaged: then nobody can say who saw what.
         """
         prefixes = row_named(named, self._events)
-        placed = [row for mixture in self._mixtures() for row in _with_prefix(self.library, mixture, prefixes)]
+        placed = [row for mixture in self._mixtures() for row in _with_prefix(self.shelf, mixture, prefixes)]
         ids = sorted({row.id for _, row in placed})
         if not ids:
             raise UsageError(
@@ -178,13 +178,13 @@ class Tracer:
                 checkpoint=one.checkpoint,
                 status=self._status(one.checkpoint),
                 place=one.training.place,
-                origin=_origin(self.library.mixture(one.training.lineage), one.row.part, one.row.line),
+                origin=_origin(self.shelf.mixture(one.training.lineage), one.row.part, one.row.line),
                 times=one.times,
                 steps=one.steps[:STEPS_SHOWN],
                 steps_in_all=len(one.steps),
                 via=one.via,
             )
-            for one in sightings(self.library, self._events, frozenset(ids))
+            for one in sightings(self.shelf, self._events, frozenset(ids))
         )
         origins = dict.fromkeys(_origin(mixture, row.part, row.line) for mixture, row in placed)
         text = excerpt(placed[0][1].content) if show else ""
@@ -206,7 +206,7 @@ class Tracer:
         """Yield all mixtures that the ledger names, each once; a damaged one is an error, not a gap."""
         named = dict.fromkeys(e.text("mixture") for e in self._events if e.kind == "admitted")
         lineages = [run.lineage for runs in self.made.values() for run in runs if run.lineage]
-        named |= dict.fromkeys(self.library.record(lineage).mixture for lineage in lineages)
+        named |= dict.fromkeys(self.shelf.record(lineage).mixture for lineage in lineages)
         for digest in named:
             if digest:
                 yield read_mixture(self.store.objects, digest)
@@ -243,9 +243,9 @@ class Tracer:
         found = StageTrace(run.checkpoint, self._status(run.checkpoint), run.place, run.parent, bool(run.lineage))
         if not run.lineage:
             return found
-        mixture, record = self.library.mixture(run.lineage), self.library.record(run.lineage)
+        mixture, record = self.shelf.mixture(run.lineage), self.shelf.record(run.lineage)
         seen: dict[Part, tuple[int, int]] = dict.fromkeys(mixture.parts, (0, 0))
-        for number, sight in self.library.sights(run.lineage).items():
+        for number, sight in self.shelf.sights(run.lineage).items():
             part = part_of(mixture.parts, number)
             seen[part] = seen[part][0] + 1, seen[part][1] + sight.times
         sources = tuple(
@@ -305,9 +305,9 @@ class Tracer:
     def _near_row(self, run: Training, row: Placed, figures: tuple[float, float], show: bool) -> NearRow:
         return NearRow(
             row=row.id,
-            origin=_origin(self.library.mixture(run.lineage), row.part, row.line),
+            origin=_origin(self.shelf.mixture(run.lineage), row.part, row.line),
             seen_by=run.checkpoint,
-            times=self.library.sights(run.lineage)[row.number].times,
+            times=self.shelf.sights(run.lineage)[row.number].times,
             score=round(figures[0], 4),
             shared=round(figures[1], 4),
             excerpt=excerpt(row.content) if show else "",
@@ -328,7 +328,7 @@ class Tracer:
             raise UsageError(f"nobody wrote down which rows {short(digest)} was trained on")
         known: set[str] = set()
         for run in runs:
-            mixture, seen = self.library.mixture(run.lineage), self.library.sights(run.lineage)
+            mixture, seen = self.shelf.mixture(run.lineage), self.shelf.sights(run.lineage)
             for part in mixture.parts:
                 for row in rows(self.store.objects, part):
                     if row.number in seen and row.id not in known:
